@@ -1,0 +1,271 @@
+"""One Ray Tune run over a list of configurations: a trial each, failures as data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ._errors import InputError
+
+if TYPE_CHECKING:
+    import ray.tune
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Sends metrics (JSON values) from a trial to the driver."""
+
+Body = Callable[[dict[str, Any], Report], dict[str, Any] | None]
+"""What a trial does: takes its configuration, reports on the way, returns its last metrics."""
+
+_KEYS = "mergefront_keys"  # which entries of a Tune result are ours; Tune adds two dozen of its own
+_DONE = "mergefront_done"
+_FAILED = "mergefront_failed"
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # no trial tables on the console
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies of every report
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must end the run, not return half of it as if it were whole
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report without the scheduler's metric would abort all trials
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the outcome carries the error
+}
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """How one trial ended.
+
+    Attributes:
+        index: place of its configuration in `configs`.
+        config: the configuration.
+        metrics: the latest value of everything that it reported or returned.
+        error: None, or one line: why it failed. A trial that a scheduler stopped has not failed.
+        stopped: whether a scheduler ended it before its body did.
+    """
+
+    index: int
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    error: str | None
+    stopped: bool = False
+
+
+def run_trials(
+    body: Body,
+    configs: Sequence[dict[str, Any]],
+    *,
+    name: str,
+    storage: Path,
+    resources: Sequence[Mapping[str, float]],
+    concurrency: int,
+    time_limit_s: float,
+    on_result: Callable[[TrialOutcome], None] | None = None,
+    on_report: Callable[[int, dict[str, Any]], None] | None = None,
+    scheduler: Any = None,
+) -> tuple[TrialOutcome, ...]:
+    """Run `body` once for every configuration, each as a trial of one Ray Tune run; needs an open Ray session.
+
+    Args:
+        body: runs in a process of its own; imported there by name, so it lives in an installed module.
+        configs: JSON objects.
+        name: of the Tune run; its files lie in `storage`/`name`.
+        storage: directory, made absolute here (trials have working directories of their own).
+        resources: placement-group bundles of one trial; the first holds the body, the others what the body starts
+            inside its group. A body that starts groups of its own (``run_workers``) reserves nothing here.
+        concurrency: trials at the same time.
+        time_limit_s: for the whole run; what is then not finished has failed.
+        on_result: called in this process when a trial ends.
+        on_report: called in this process with the index and the metrics of every report.
+        scheduler: a Ray Tune scheduler that carries its own metric and mode.
+
+    Returns:
+        One outcome per configuration, in order. A failed trial is an outcome with an error, never an exception.
+
+    Raises:
+        InputError: the cluster has not the resources of even one trial, or a configuration is not JSON.
+    """
+    if not configs:
+        return ()
+    for index, config in enumerate(configs):
+        _check_json(config, f"configuration {index} of {name!r}")
+    bundles = [{kind: float(amount) for kind, amount in bundle.items() if amount} for bundle in resources]
+    check_fits(bundles, f"a trial of {name!r}")
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    from ray import tune
+
+    if not any(bundles):
+        bundles = [{"memory": 1.0}]  # Tune refuses an empty reservation; this is one byte
+    listener = _listener(configs, on_result, on_report)
+    started = time.monotonic()
+    # They would announce where the files are, that no CSV was found there, and which trials failed.
+    for logger in ("ray.tune", "ray.tune.tune", "ray.tune.analysis.experiment_analysis"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    tune.Tuner(
+        tune.with_resources(_trainable(body, tuple(configs)), tune.PlacementGroupFactory(bundles)),
+        param_space={"index": tune.grid_search(list(range(len(configs))))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=concurrency,
+            scheduler=scheduler,
+            time_budget_s=time_limit_s,
+            # A process is used again by the next trial. Not under a scheduler: what a stopped body left running in
+            # its process would run on beside the next one.
+            reuse_actors=scheduler is None,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(storage.absolute()),
+            verbose=0,
+            callbacks=[listener],
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    ).fit()
+    late = f"not finished within {time_limit_s:g} s"
+    if time.monotonic() - started < time_limit_s:
+        late = "ended without a result"
+    return tuple(
+        listener.outcomes.get(index) or _unfinished(index, config, listener, late, bundles)
+        for index, config in enumerate(configs)
+    )
+
+
+def check_fits(bundles: Sequence[Mapping[str, float]], what: str) -> None:
+    """Refuse what this cluster can never give: Ray itself would wait for ever, without a word.
+
+    Args:
+        bundles: each must fit on one node, and all of them together on the cluster.
+        what: what needs them, for the message.
+
+    Raises:
+        InputError: naming the resource, the amount needed and the amount present.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    total: Counter[str] = Counter()
+    for bundle in bundles:
+        for kind, amount in bundle.items():
+            total[kind] += amount  # type: ignore[assignment]  # typeshed's Counter counts in int; floats add as well
+            most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+            if amount > most + 1e-9:
+                raise InputError(
+                    f"{what} needs {amount:g} {kind} on one node and the largest node has {most:g}; "
+                    "ask for less or add nodes"
+                )
+    for kind, needed in total.items():
+        present = sum(node.get(kind, 0.0) for node in nodes)
+        if needed > present + 1e-9:
+            raise InputError(
+                f"{what} needs {needed:g} {kind} and the cluster has {present:g}; ask for less or add nodes"
+            )
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an exception, without Ray's wrappers around it."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _trainable(body: Body, configs: tuple[dict[str, Any], ...]) -> Callable[[dict[str, Any]], None]:
+    def trial(place: dict[str, Any]) -> None:
+        from ray import tune
+
+        latest: dict[str, Any] = {}
+
+        def report(metrics: Mapping[str, Any], done: bool = False) -> None:
+            _check_json(metrics, "the metrics")
+            latest.update(metrics)
+            tune.report({**latest, _KEYS: tuple(latest), _DONE: done})
+
+        try:
+            result = body(configs[place["index"]], report)
+            report(result or {}, done=True)
+        # The one place where a trial's error becomes data; raised again, so that Tune counts it as well.
+        except Exception as error:
+            tune.report({**latest, _KEYS: tuple(latest), _DONE: True, _FAILED: one_line(error)})
+            raise
+
+    return trial
+
+
+def _check_json(value: Any, what: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} cannot be written as JSON ({error}): {value!r:.200}") from None
+
+
+def _trial_name(trial: ray.tune.experiment.Trial) -> str:
+    return f"trial-{trial.config['index']:03d}"
+
+
+def _listener(
+    configs: Sequence[dict[str, Any]],
+    on_result: Callable[[TrialOutcome], None] | None,
+    on_report: Callable[[int, dict[str, Any]], None] | None,
+) -> Any:
+    from ray import tune
+
+    class Listener(tune.Callback):  # type: ignore[misc]  # Ray ships no types
+        """Collects what the trials say, in this process."""
+
+        def __init__(self) -> None:
+            self.outcomes: dict[int, TrialOutcome] = {}
+            self.metrics: dict[int, dict[str, Any]] = {}
+            self.reasons: dict[int, str] = {}
+            self.started: set[int] = set()
+
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            self.started.add(trial.config["index"])
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            index = trial.config["index"]
+            if _KEYS not in result:
+                return
+            self.metrics[index] = {key: result[key] for key in result[_KEYS]}
+            if _FAILED in result:
+                self.reasons[index] = result[_FAILED]
+            if on_report is not None and not result[_DONE]:
+                on_report(index, dict(self.metrics[index]))
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            stopped = not trial.last_result.get(_DONE, False)
+            self._end(trial, None, stopped)
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            self._end(trial, self.reasons.get(trial.config["index"], "the trial's process died"), False)
+
+        def _end(self, trial: Any, error: str | None, stopped: bool) -> None:
+            index = trial.config["index"]
+            outcome = TrialOutcome(index, configs[index], self.metrics.get(index, {}), error, stopped)
+            self.outcomes[index] = outcome
+            if on_result is not None:
+                on_result(outcome)
+
+        def __getstate__(self) -> dict[str, Any]:
+            # Tune pickles its callbacks for a restore that this package never does.
+            return {}
+
+    return Listener()
+
+
+def _unfinished(
+    index: int, config: dict[str, Any], listener: Any, late: str, bundles: Sequence[Mapping[str, float]]
+) -> TrialOutcome:
+    reason = late
+    if index not in listener.started:
+        import ray
+
+        wanted = " + ".join(f"{amount:g} {kind}" for bundle in bundles for kind, amount in bundle.items())
+        free = {kind: round(ray.available_resources().get(kind, 0.0), 3) for b in bundles for kind in b}
+        reason = f"{late}: it never started; it waits for {wanted}, free: {cast(Any, free)}"
+    return TrialOutcome(index, config, listener.metrics.get(index, {}), reason)

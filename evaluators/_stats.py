@@ -1,0 +1,165 @@
+"""Means over items with errors that respect groups. numpy only.
+
+Items of one group (a template, a verb-object pair in six languages) stand or fall together, so the group and not the
+item is the unit of resampling; treating 240 prompts of 28 pairs as independent would make errors far too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._types import Item, Score
+
+Floats = NDArray[np.float64]
+
+
+def score_of(values: ArrayLike, groups: Sequence[str]) -> Score:
+    """Mean over items and its cluster-robust standard error.
+
+        stderr = sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / n
+
+    the CR1 variance of a mean (Liang and Zeger 1986, doi:10.1093/biomet/73.1.13; Cameron and Miller 2015,
+    doi:10.3368/jhr.50.2.317, section II; used for evaluations by Miller 2024, arXiv:2411.00640, section 2.2). With one
+    item per group it is the familiar s / sqrt(n). One group alone says nothing about spread: then `stderr` is 0.5,
+    the largest that a mean of values in [0, 1] can have.
+
+    Args:
+        values: (n,) in [0, 1].
+        groups: group of each item, same length.
+
+    Raises:
+        ValueError: no items, lengths that differ, or a value that is not finite.
+    """
+    x, codes, count = _checked(values, groups)
+    return _clustered(x, codes, count, lone=0.5)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[str]) -> Score:
+    """Mean of a - b over the same items, with the cluster-robust error of the difference.
+
+    What both find hard cancels, so this is much tighter than comparing two scores by their own errors.
+
+    Args:
+        a: (n,) in [0, 1].
+        b: (n,) in [0, 1], the same items in the same order.
+        groups: group of each item.
+
+    Raises:
+        ValueError: as `score_of`, or lengths that differ.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values must be of the same items: {first.shape} and {second.shape}")
+    x, codes, count = _checked(first - second, groups)
+    return _clustered(x, codes, count, lone=1.0)
+
+
+def per_language(values: ArrayLike, items: Sequence[Item]) -> dict[str, Score]:
+    """Score of each language, in order of first appearance. `values`: (n,) in [0, 1], one per item."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.shape != (len(items),):
+        raise ValueError(f"{x.shape} values for {len(items)} items")
+    found = {}
+    for language in dict.fromkeys(item.language for item in items):
+        rows = [index for index, item in enumerate(items) if item.language == language]
+        found[language] = score_of(x[rows], [items[row].group for row in rows])
+    return found
+
+
+def interval(values: ArrayLike, groups: Sequence[str], *, level: float = 0.95) -> tuple[float, float]:
+    """Two-sided confidence interval for the mean of values in [0, 1].
+
+    Wilson's score interval with the effective sample size p (1 - p) / stderr^2 and Student's t with G - 1 degrees of
+    freedom: the usual choice for proportions of clustered samples (Franco, Little, Louis and Slud 2019,
+    doi:10.1093/jssam/smy019). Unlike mean +- 1.96 stderr it stays in [0, 1] and does not shrink to a point where all
+    items agree; there the effective size is taken as the number of groups.
+
+    Args:
+        values: (n,) in [0, 1].
+        groups: group of each item.
+        level: coverage wanted, in (0, 1).
+
+    Returns:
+        (low, high); (0, 1) for a single group.
+    """
+    x, codes, count = _checked(values, groups)
+    if count == 1:
+        return 0.0, 1.0
+    score = _clustered(x, codes, count, lone=0.5)
+    p = min(max(score.value, 0.0), 1.0)
+    size = p * (1 - p) / score.stderr**2 if score.stderr > 0 and 0 < p < 1 else float(count)
+    t2 = _student((1 + level) / 2, count - 1) ** 2
+    centre = (p + t2 / (2 * size)) / (1 + t2 / size)
+    half = (t2 * (p * (1 - p) / size + t2 / (4 * size**2))) ** 0.5 / (1 + t2 / size)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def cluster_bootstrap(values: ArrayLike, groups: Sequence[str], *, resamples: int, seed: int) -> Floats:
+    """Means of `resamples` draws of whole groups with replacement (Efron's bootstrap, groups as the units).
+
+    Args:
+        values: (n,), or (n, m) for m candidates on the same items: every column sees the same draws, so that
+            differences between columns of one row are paired.
+        groups: group of each item.
+        resamples: number of draws.
+        seed: the same seed, values and groups give the same draws.
+
+    Returns:
+        (resamples,) or (resamples, m).
+    """
+    x = np.asarray(values, dtype=np.float64)
+    _, codes, count = _checked(x, groups)
+    columns = x.reshape(len(x), -1)
+    sums = np.zeros((count, columns.shape[1]))
+    np.add.at(sums, codes, columns)
+    sizes = np.bincount(codes, minlength=count).astype(np.float64)
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    means: Floats = (draws @ sums) / (draws @ sizes)[:, None]
+    return means[:, 0] if x.ndim == 1 else means
+
+
+def _checked(values: ArrayLike, groups: Sequence[str]) -> tuple[Floats, NDArray[np.intp], int]:
+    """Values as float64, the code of each item's group, the number of groups."""
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) == 0:
+        raise ValueError("a score needs at least one item")
+    if len(x) != len(groups):
+        raise ValueError(f"{len(x)} values for {len(groups)} groups: one group per item is needed")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{int((~np.isfinite(x)).sum())} of {x.size} values are not finite")
+    names, codes = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    return x, codes, len(names)
+
+
+def _clustered(x: Floats, codes: NDArray[Any], count: int, *, lone: float) -> Score:
+    mean = float(x.mean())
+    if count == 1:
+        return Score(mean, lone, len(x))
+    residuals = np.bincount(codes, weights=x - mean, minlength=count)
+    return Score(mean, float(np.sqrt(count / (count - 1) * np.square(residuals).sum()) / len(x)), len(x))
+
+
+def _student(probability: float, freedom: int) -> float:
+    """Quantile of Student's t, by Abramowitz and Stegun 26.7.5; exact formulas for 1 and 2 degrees of freedom.
+
+    scipy has this too, but it would be the only reason to depend on it here; a test compares with tabled values.
+    """
+    if freedom == 1:
+        return float(np.tan(np.pi * (probability - 0.5)))
+    if freedom == 2:
+        a = 2 * probability - 1
+        return float(a * np.sqrt(2 / (1 - a * a)))
+    x = NormalDist().inv_cdf(probability)
+    v = float(freedom)
+    return (
+        x
+        + (x**3 + x) / (4 * v)
+        + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * v**2)
+        + (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / (384 * v**3)
+        + (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / (92160 * v**4)
+    )

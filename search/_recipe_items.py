@@ -1,0 +1,101 @@
+"""A recipe's evaluators and their items: options, columns, languages, both splits."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search._recipe_rows import missing_files
+from search._yaml import KeyPath
+from search.errors import Problem
+from search.recipe import EvaluatorSpec, Recipe
+
+if TYPE_CHECKING:
+    from evaluators._types import Evaluator
+
+SPLITS = ("search", "report")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What the evaluators hold.
+
+    Attributes:
+        counts: evaluator -> (items of the search split, items of the report split).
+        characters: mean length of prompt and answer together, over all items; 0 if there are none.
+        problems: why the run cannot be scored.
+        warnings: evaluators that miss a language.
+    """
+
+    counts: dict[str, tuple[int, int]]
+    characters: float
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def inspect(recipe: Recipe) -> Items:
+    """Load the items of every evaluator and hold them against the recipe."""
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    counts: dict[str, tuple[int, int]] = {}
+    lengths: list[int] = []
+    for name, spec in recipe.evaluators.items():
+        absent = missing_files(recipe, ("evaluators", name, "data"), spec.data)
+        problems += absent
+        evaluator = _built(recipe, name, spec, problems)
+        counts[name] = (0, 0) if absent else _items(recipe, name, evaluator, lengths, problems, warnings)
+    mean = sum(lengths) / len(lengths) if lengths else 0.0
+    return Items(counts, mean, tuple(problems), tuple(warnings))
+
+
+def _built(recipe: Recipe, name: str, spec: EvaluatorSpec, problems: list[Problem]) -> Evaluator | None:
+    """The evaluator with its options; None, and a problem, if they do not fit."""
+    from evaluators._errors import InputError
+    from evaluators._schema import build
+
+    path: KeyPath = ("evaluators", name, "options") if spec.options else ("evaluators", name, "kind")
+    try:
+        return build(spec.kind, spec.options)
+    except InputError as error:
+        problems.append(recipe.problem(path, str(error)))
+    except TypeError as error:  # a value of a type that the factory does not take
+        problems.append(recipe.problem(path, f"{spec.kind} does not take these options: {error}"))
+    return None
+
+
+def _items(
+    recipe: Recipe,
+    name: str,
+    evaluator: Evaluator | None,
+    lengths: list[int],
+    problems: list[Problem],
+    warnings: list[Problem],
+) -> tuple[int, int]:
+    """Items of each split of one evaluator."""
+    from evaluators._errors import InputError
+    from evaluators._items import load_items
+
+    path = ("evaluators", name, "data")
+    source = recipe.source(recipe.evaluators[name].data)
+    files = [found for file in source.files for found in (sorted(glob.glob(file)) if glob.has_magic(file) else [file])]
+    mapping = {"path": source.path, "files": files, "columns": dict(source.columns), "split": source.split}
+    try:
+        items = load_items(mapping, recipe.languages)
+        if evaluator is not None:
+            evaluator.check(items)
+    except InputError as error:
+        problems.append(recipe.problem(path, str(error)))
+        return (0, 0)
+    lengths += [len(item.prompt) + len(item.answer) for item in items]
+    counts = Counter((item.split, item.language) for item in items)
+    for split in SPLITS:
+        missing = [language for language in recipe.languages if not counts[split, language]]
+        if len(missing) == len(recipe.languages):
+            problems.append(recipe.problem(path, f"no item is in the {split} split", None, "add items to it"))
+        elif missing:
+            rule = f"no item of the {split} split is in {', '.join(missing)}"
+            warnings.append(recipe.problem(path, rule, None, "scores say nothing about these languages"))
+    search, report = (sum(n for (split, _), n in counts.items() if split == wanted) for wanted in SPLITS)
+    return search, report

@@ -1,0 +1,54 @@
+"""What makes two recipes the same run: the part of a recipe that changes results, its hash, and its differences."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_LEFT_OUT = ("name", "cluster", "storage", "database")
+
+
+def identity(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a dumped recipe (`Recipe.model_dump(mode="json")`) that changes results.
+
+    Where the work runs, how much of it, and what is exported at the end do not; the engine and the data type do.
+    """
+    kept: dict[str, Any] = {key: value for key, value in dump.items() if key not in _LEFT_OUT}
+    kept["search"] = {key: value for key, value in dump["search"].items() if key != "candidates"}
+    kept["cluster"] = {"evaluators": {"engine": dump["cluster"]["evaluators"]["engine"]}}
+    kept["export"] = {"dtype": dump["export"]["dtype"]}
+    for section in ("experts", "baselines"):
+        kept[section] = {name: _training(model) for name, model in dump[section].items()}
+    return kept
+
+
+def _training(model: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in model.items() if key != "save_every"}
+    if "mix" in kept:
+        kept["mix"] = [list(share) for share in kept["mix"].items()]  # the order of a mix decides which rows are drawn
+    return kept
+
+
+def fingerprint(dump: Mapping[str, Any]) -> str:
+    """SHA-256 of `identity(dump)` as canonical JSON (sorted keys), in hex."""
+    text = json.dumps(identity(dump), sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """Dotted keys at which the identities of two dumped recipes differ, sorted; a missing section counts as one."""
+    return tuple(sorted(_differences(identity(old), identity(new), "")))
+
+
+def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            below = f"{path}.{key}" if path else key
+            if key not in old or key not in new:
+                yield below
+            else:
+                yield from _differences(old[key], new[key], below)
+    elif old != new:
+        yield path

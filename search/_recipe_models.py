@@ -1,0 +1,151 @@
+"""The sections of a recipe that say where things come from, run and go: data, evaluators, cluster, export.
+
+Values that later versions will accept are read in full and refused with "not available yet", never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+from search._recipe_fields import Size, Text, as_list, number, one_of, plugin, refusal, tuple_of, whole
+from search.errors import suggestion
+
+BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+COLUMNS = (
+    "id",
+    "prompt",
+    "response",
+    "answer",
+    "messages",
+    "chosen",
+    "rejected",
+    "language",
+    "group",
+    "task",
+    "split",
+)
+PICKS = ("knee", "safest")
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, defer_build=True)
+
+
+class DataSource(Section):
+    """Where rows come from, as `datasets.load_dataset` takes it.
+
+    Attributes:
+        path: "json", "csv" or "parquet" with `files`; else a hub id or directory.
+        files: paths relative to the recipe; globs allowed. Required for the three formats above.
+        columns: our name of a column -> the name it has in the data; columns not listed keep their name.
+        split: the split to read; plain files have only "train".
+    """
+
+    path: Text
+    files: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = ()
+    columns: Mapping[Annotated[str, one_of(*COLUMNS)], Text] = {}
+    split: Text = "train"
+
+    @model_validator(mode="after")
+    def _has_files(self) -> DataSource:
+        if self.path in BUILDERS.values() and not self.files:
+            raise refusal(f"path: {self.path} needs files", "add `files: data/x.jsonl`", value=None)
+        return self
+
+
+def as_source(value: Any) -> Any:
+    """A path alone stands for the data source that its ending names."""
+    if not isinstance(value, str):
+        return value
+    builder = BUILDERS.get(PurePath(value).suffix)
+    return {"path": builder, "files": [value]} if builder else {"path": value}
+
+
+class EvaluatorSpec(Section):
+    """One evaluator over one item set.
+
+    Attributes:
+        kind: a file of `evaluators/`, or "package.module:function".
+        data: its items; a path alone is enough. Columns: prompt, answer, language; optionally id, group, task, split.
+        options: keyword arguments of the kind, as its signature states them.
+    """
+
+    kind: Annotated[str, plugin("evaluators")]
+    data: Annotated[DataSource, BeforeValidator(as_source)]
+    options: Mapping[str, Any] = {}
+
+
+class EvaluatorActors(Section):
+    """Processes that score candidates, and what each holds.
+
+    Attributes:
+        actors: how many.
+        cpus: of each; below a whole number leaves room for the search itself.
+        gpus: of each; 0 = none, 0.5 = two actors share one.
+        engine: what runs the model.
+    """
+
+    actors: Annotated[int, whole(1, 10**5, "write a number of processes")] = 1
+    cpus: Annotated[float, number(0, remedy="write a number of CPUs", open_low=True)] = 0.9
+    gpus: Annotated[float, number(0, remedy="write a number of GPUs, 0 for none")] = 0.0
+    engine: Annotated[Literal["transformers"], one_of("transformers", later=("vllm",), what="engine")] = "transformers"
+
+
+class TrainerWorkers(Section):
+    """Processes of one training, and what each holds.
+
+    Attributes:
+        workers: how many; `batch` is spread over them.
+        cpus: of each.
+        gpus: of each; 0 = train on CPUs.
+        zero: DeepSpeed ZeRO stage: 0 = nothing sharded, 1 optimizer, 2 and gradients, 3 and weights.
+    """
+
+    workers: Annotated[int, whole(1, 10**5, "write a number of processes")] = 1
+    cpus: Annotated[float, number(0, remedy="write a number of CPUs", open_low=True)] = 1.0
+    gpus: Annotated[float, number(0, remedy="write a number of GPUs, 0 for none")] = 0.0
+    zero: Annotated[int, whole(0, 3, "write a ZeRO stage from 0 to 3")] = 2
+
+
+class ClusterSpec(Section):
+    """Where things run: `local` starts Ray on this machine alone, `auto` joins the cluster it belongs to."""
+
+    address: Annotated[
+        Literal["local", "auto"],
+        one_of("local", "auto", later_pattern=r"ray://.+|[\w.-]+:\d+|https?://.+", what="cluster address"),
+    ] = "local"
+    evaluators: EvaluatorActors = Field(default_factory=EvaluatorActors)
+    trainers: TrainerWorkers = Field(default_factory=TrainerWorkers)
+
+
+def _pick(value: Any, info: ValidationInfo) -> str:
+    if value is None:
+        raise refusal("is empty", 'a # starts a comment: quote a number ("#12")', value=None)
+    text = str(value) if isinstance(value, str) else ""
+    objectives = (info.context or {}).get("objectives")
+    known = (*PICKS, *(f"best-{name}" for name in objectives or ()))
+    if text in known or (text[:1] == "#" and text[1:].isdecimal()):
+        return text
+    if text.startswith("best-") and objectives is None and len(text) > 5:
+        return text
+    raise refusal('must be knee, safest, best-OBJECTIVE or "#NUMBER"', suggestion(value, known))
+
+
+class ExportSpec(Section):
+    """What is written at the end.
+
+    Attributes:
+        picks: named points of the front, each exported as a checkpoint.
+        dtype: of the exports, and of every candidate while it is scored: what is scored is what is exported.
+        shard: bytes per safetensors file ("5GB" = 5e9).
+    """
+
+    picks: Annotated[tuple[Annotated[str, BeforeValidator(_pick)], ...], tuple_of()] = ("knee",)
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], one_of("float32", "bfloat16", "float16")] = "bfloat16"
+    shard: Size = 5 * 10**9

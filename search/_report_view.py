@@ -1,0 +1,45 @@
+"""Front document and history -> the one record that the page is written from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._report_history import hypervolume_of, training_of
+from ._report_rows import rows_of
+from ._report_verdict import headline, paired_of, standings
+
+
+def view_of(front: Mapping[str, Any], history: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything the page shows.
+
+    Args:
+        front: the cleaned front document. Besides the documented keys these are shown where present: `picks`
+            (name -> id), `constraints` (texts), and in points `name`, `search_scores` (as `scores`).
+        history: the cleaned history; any part may be missing.
+    """
+    objectives = {name: "min" if way == "min" else "max" for name, way in (front.get("objectives") or {}).items()}
+    raw = front.get("reference")
+    if isinstance(raw, list):
+        raw = dict(zip(objectives, raw, strict=False))
+    reference = {name: raw[name] for name in objectives if raw.get(name) is not None} if raw else {}
+    rows = rows_of(front)
+    results = standings(rows, objectives, paired_of(history))
+    curve = hypervolume_of(history, rows, objectives, reference)
+    # Methods keep the order in which they were first scored, so that symbols and colours agree in every figure.
+    named = [row["method"] for row in rows if row["kind"] == "merge"] + [point["method"] for point in curve]
+    return {
+        "run": str(front.get("run", "")),
+        "objectives": objectives,
+        "hypervolume": front.get("hypervolume"),
+        "reference": reference,
+        "constraints": [str(text) for text in front.get("constraints") or []],
+        "picks": {name: str(identity) for name, identity in (front.get("picks") or {}).items()},
+        "methods": list(dict.fromkeys(str(method) for method in named if method is not None)),
+        "rows": rows,
+        "headline": headline(rows, objectives, results),
+        "standings": results,
+        "curve": curve,
+        "training": training_of(history),
+        "failed": history.get("failed") or [],
+        "timing": history.get("timing") or {},
+        "machine": history.get("machine") or {},
+    }

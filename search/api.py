@@ -1,0 +1,123 @@
+"""The public functions behind `import mergefront`: what the commands do, for programs and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .progress import Display
+from .recipe import Recipe, load_recipe
+
+
+def run(recipe: Recipe | str | Path, out: str | Path | None = None, *, quiet: bool = False) -> dict[str, Any]:
+    """Carry a recipe out, or go on with its run directory; the front document.
+
+    Args:
+        recipe: a recipe, its file, or an existing run directory.
+        out: run directory; by default the recipe's `storage`.
+        quiet: show no progress.
+
+    Raises:
+        UserError: bad input; nothing was written.
+        RuntimeError: the run failed; what ran is kept, and the same call goes on with it.
+    """
+    from .check import check
+    from .pipeline import run_recipe
+
+    plan, path = locate(recipe, out)
+    check(plan, out=path)
+    return run_recipe(plan, path, Display(quiet=quiet))
+
+
+def front(run: str | Path, *, objectives: Sequence[str] = ()) -> dict[str, Any]:
+    """The front document of a run (see `search.document.front_document`), also while it is under way.
+
+    Raises:
+        UserError: no run directory, or an objective that its recipe does not have.
+    """
+    from .document import front_document
+    from .rundir import read_run
+
+    with read_run(Path(run)) as opened:
+        return front_document(opened.recipe, opened.store, opened.path, objectives=objectives)
+
+
+def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path, ...]:
+    """Write points of a run's front as checkpoints.
+
+    Args:
+        run: run directory.
+        picks: `knee`, `safest`, `best-OBJECTIVE`, or ids with or without `#`.
+        out: the directory to make; with several picks, the folder that will hold one directory for each.
+
+    Returns:
+        The directories, in the order of `picks`.
+
+    Raises:
+        UserError: a pick that names no point, or a directory that holds something else.
+    """
+    from . import export as exporting
+    from .document import front_document
+    from .experts import input_hashes, models
+    from .rundir import read_run
+
+    with read_run(Path(run)) as opened:
+        document = front_document(opened.recipe, opened.store, opened.path)
+        wanted = exporting.resolve_picks(document, picks)
+        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+        targets = {name: Path(out) if len(wanted) == 1 else Path(out) / name.lstrip("#") for name in wanted}
+        for name, point in wanted.items():
+            exporting.export(opened, known, document, point, targets[name])
+        return tuple(targets.values())
+
+
+def report(run: str | Path) -> tuple[Path, Path]:
+    """Write report.html and front.csv of a run again; their paths.
+
+    Raises:
+        UserError: no run directory.
+    """
+    from .document import front_document
+    from .experts import input_hashes, models
+    from .history import history_of
+    from .report import write_report
+    from .rundir import read_run
+
+    with read_run(Path(run)) as opened:
+        document = front_document(opened.recipe, opened.store, opened.path)
+        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+        return write_report(document, history_of(opened, known), opened.path)
+
+
+def write_demo(out: str | Path, *, candidates: int = 96) -> Path:
+    """Write the embedded demo world (base model, data, recipe) into a folder; the recipe's path."""
+    from .demo.world import write_world
+
+    return write_world(Path(out), candidates=candidates)
+
+
+def locate(recipe: Recipe | str | Path, out: str | Path | None) -> tuple[Recipe, Path]:
+    """A recipe, its file or a run directory -> the recipe and its run directory.
+
+    Raises:
+        UserError: neither a recipe nor a run directory, or a run directory together with another `out`.
+    """
+    from .errors import Problem, UserError
+    from .rundir import recipe_of
+
+    if isinstance(recipe, Recipe):
+        return recipe, Path(out) if out is not None else run_directory(recipe)
+    path = Path(recipe)
+    if path.is_dir():
+        if out is not None and Path(out).resolve() != path.resolve():
+            rule = "a run directory has its place already"
+            raise UserError(Problem(str(path), None, "--out", rule, str(out), "leave --out away, or give the recipe"))
+        return recipe_of(path), path
+    loaded = load_recipe(path)
+    return loaded, Path(out) if out is not None else run_directory(loaded)
+
+
+def run_directory(recipe: Recipe) -> Path:
+    """Where a recipe's run lies when the command line does not say: its `storage`, relative to the recipe."""
+    return recipe.directory / recipe.storage

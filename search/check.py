@@ -1,0 +1,71 @@
+"""Look before leaping: everything that metadata can tell about a run, before anything is written or started.
+
+Reads configs, safetensors headers, data files and what the machine offers. Every problem is reported, not the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from search import _recipe_checkpoints, _recipe_items, _recipe_machine, _recipe_output, _recipe_rows
+from search._recipe_estimates import Estimate, estimates
+from search.errors import Problem, UserError
+from search.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a recipe that can run will do.
+
+    Attributes:
+        warnings: what may be meant and probably is not.
+        estimates: what the run will cost, one row each, for people; see `search._recipe_estimates`.
+    """
+
+    warnings: tuple[Problem, ...]
+    estimates: tuple[Estimate, ...]
+
+    def __str__(self) -> str:
+        """A short table, then the warnings."""
+        width = max((len(row.what) for row in self.estimates), default=0)
+        rows = [f"{row.what:<{width}}  {row.amount}" for row in self.estimates]
+        return "\n".join([*rows, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+def check(recipe: Recipe, *, out: Path | None = None) -> Report:
+    """Check a recipe against its files and this machine; nothing is written, no cluster is started.
+
+    Args:
+        recipe: what `load_recipe` returned.
+        out: the run directory; the recipe's `storage` if None.
+
+    Returns:
+        Warnings and estimates.
+
+    Raises:
+        UserError: with all problems found.
+    """
+    directory = recipe.directory / recipe.storage if out is None else Path(out).absolute()
+    where = (("storage",), "") if out is None else ((), str(out))
+    models = _recipe_checkpoints.inspect(recipe)
+    items = _recipe_items.inspect(recipe)
+    needs = _recipe_machine.needs(recipe, models.parameters)
+    problems = _unique(
+        models.problems
+        + items.problems
+        + _recipe_rows.problems(recipe)
+        + _recipe_machine.problems(recipe, needs)
+        + _recipe_output.problems(recipe, directory, where)
+        + _recipe_output.disk_problems(recipe, directory, needs)
+    )
+    if problems:
+        raise UserError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
+    warnings = models.warnings + items.warnings + _recipe_machine.warnings(recipe, needs)
+    return Report(_unique(warnings), estimates(recipe, models.parameters, items, needs))
+
+
+def _unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """`problems` without repeats: experts of one matrix share lines and so may share problems."""
+    return tuple(dict.fromkeys(problems))

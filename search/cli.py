@@ -1,0 +1,236 @@
+"""The command line: parses, calls the public functions, prints. Nothing heavy is imported before a command needs it.
+
+Results go to standard output, progress and errors to standard error. Exit status: 0 done; 1 the run failed (what ran
+is kept); 2 bad input (nothing was written).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the best merge of fine-tuned language models: a safety-general Pareto front of exported checkpoints.",
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run directory; default: the recipe's storage.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run directory.")] = Path("runs/demo"),
+    candidates: Annotated[int, typer.Option("--candidates", metavar="N", min=1, help="Merges to score.")] = 96,
+) -> None:
+    """Run the whole main job on the embedded demo world."""
+    from .api import write_demo
+
+    recipe = out / "world" / "recipe.yaml"
+    if not recipe.is_file():
+        recipe = write_demo(out / "world", candidates=candidates)
+    _run(recipe, out, "run")
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or a run directory to go on with.")
+    ],
+    out: Out = None,
+) -> None:
+    """Check, train experts, search, confirm, export, report; run again to resume."""
+    _run(recipe, out, "run")
+
+
+@app.command()
+def check(recipe: RecipeFile, out: Out = None) -> None:
+    """Validate a recipe from metadata alone, and estimate cost, memory and disk."""
+    from .api import locate
+    from .check import check as checked
+
+    plan, path = locate(recipe, out)
+    typer.echo(str(checked(plan, out=path)))
+
+
+@app.command()
+def train(recipe: RecipeFile, out: Out = None) -> None:
+    """Train the experts and baselines that do not exist yet."""
+    _run(recipe, out, "train")
+
+
+@app.command()
+def search(recipe: RecipeFile, out: Out = None) -> None:
+    """Search merges; trains what is missing, stops before the confirmation."""
+    _run(recipe, out, "search")
+
+
+@app.command()
+def front(
+    run: RunDirectory,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole front document, for machines.")] = False,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option("--objective", metavar="NAME", help="Decide the front on these objectives only."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show the points off the front too.")] = False,
+) -> None:
+    """Show the front of a run."""
+    from .api import front as read_front
+    from .table import front_table
+
+    document = read_front(run, objectives=objective or ())
+    typer.echo(json.dumps(document, ensure_ascii=False) if as_json else front_table(document, every=every))
+
+
+@app.command()
+def export(
+    run: RunDirectory,
+    pick: Annotated[
+        list[str],
+        typer.Option("--pick", metavar="PICK", help="knee, safest, best-OBJECTIVE, or '#ID'; may be repeated."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Directory to make (with several picks: its parent).")
+    ],
+) -> None:
+    """Write points of the front as checkpoints that transformers loads."""
+    from .api import export as write_export
+
+    for path in write_export(run, pick, out):
+        typer.echo(path)
+
+
+@app.command()
+def report(run: RunDirectory) -> None:
+    """Write report.html and front.csv again."""
+    from .api import report as write_report
+
+    for path in write_report(run):
+        typer.echo(path)
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(metavar="MERGE.yaml", help="A merge in mergekit's YAML.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
+) -> None:
+    """Do one merge, from mergekit's YAML."""
+    from mergers._file import merge_file
+
+    typer.echo(merge_file(recipe, out))
+
+
+@app.command()
+def score(
+    recipe: RecipeFile,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint directory.")],
+    split: Annotated[str, typer.Option("--split", help="search or report.")] = "report",
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Score one checkpoint with the recipe's evaluators."""
+    from .single import score_model
+    from .table import score_table
+
+    scores = score_model(recipe, model, split)
+    typer.echo(json.dumps(scores, ensure_ascii=False) if as_json else score_table(scores))
+
+
+@app.command()
+def methods() -> None:
+    """List what a recipe can name: merge methods, trainers, evaluators, samplers."""
+    from .table import methods_table
+
+    typer.echo(methods_table())
+
+
+@app.command()
+def doctor() -> None:
+    """Print what this machine offers: all that a bug report needs."""
+    from .doctor import findings
+
+    for line in findings():
+        typer.echo(line)
+
+
+def _later(name: str) -> None:
+    def command() -> None:
+        from .errors import Problem, UserError
+
+        remedy = "use `mergefront run` on this machine, or on a cluster with `cluster.address: auto`"
+        raise UserError(Problem("", None, name, "not available yet: the job service", remedy=remedy))
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(name, context_settings=settings, help="Not available yet (the job service).")(command)
+
+
+for _name in ("serve", "submit", "jobs", "logs", "cancel"):
+    _later(_name)
+
+
+def _run(recipe: Path, out: Path | None, until: str) -> None:
+    from .api import locate
+    from .check import check as checked
+    from .pipeline import run_recipe
+    from .progress import Display
+    from .table import front_table
+
+    plan, path = locate(recipe, out)
+    checked(plan, out=path)
+    document = run_recipe(plan, path, Display(), until=until)
+    if until == "train":
+        typer.echo(f"experts: {path / 'experts'}")
+        return
+    typer.echo(front_table(document))
+    if until == "run":
+        typer.echo(f"report:  {path / 'report.html'}")
+        typer.echo(f"exports: {path / 'exports'}")
+
+
+def main() -> None:
+    """Entry point: one line for each problem, and the exit status that it calls for."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # Small models gain nothing from a second thread, and waiting threads would take the other processes' cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import mergefront  # noqa: F401  # the guard against foreign packages of our names runs on import
+
+        app(args=arguments, prog_name="mergefront", standalone_mode=True)
+    except KeyboardInterrupt:
+        _say("interrupted; what ran is kept, the same command goes on with it")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # the boundary to a person: a line instead of a traceback
+        if debug:
+            raise
+        status = int(getattr(error, "exit_status", 1))
+        for line in _lines(error, status):
+            _say(line)
+        sys.exit(status)
+
+
+def _lines(error: Exception, status: int) -> list[str]:
+    text = str(error) or type(error).__name__
+    lines = text.splitlines()
+    if status != 2:
+        if not isinstance(error, (RuntimeError, TimeoutError, OSError)):
+            lines[0] = f"{type(error).__name__}: {lines[0]}"
+        lines.append("what ran is kept; `mergefront run` on the same directory goes on with it (--debug: traceback)")
+    return lines
+
+
+def _say(line: str) -> Any:
+    print(f"mergefront: {line}", file=sys.stderr)

@@ -1,0 +1,99 @@
+"""What the report shows beside the front: how the search went, what training cost, what failed, where it ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from . import front
+from .experts import Model, training_record
+from .feasible import feasible
+from .rundir import Run
+
+PACKAGES = ("mergefront", "ray", "torch", "transformers", "trl", "deepspeed", "optuna", "datasets")
+
+
+def history_of(run: Run, models: Sequence[Model]) -> dict[str, Any]:
+    """The history of a run.
+
+    Returns:
+        `points`: merges in the order scored, with seconds since the first was asked and the hypervolume reached on
+        the search split by then (all searches together, unmerged models included); `training`: loss by step, seconds
+        and tokens of each trained model; `failed`: candidates without a score; `timing`: seconds by stage, summed
+        over resumes; `machine`: where it ran.
+    """
+    points = run.store.points()
+    return {
+        "points": _volumes(run),
+        "training": {model.name: record for model in models if (record := _training(model)) is not None},
+        "failed": [
+            {"id": point.id, "method": point.method, "reason": point.reason}
+            for point in points
+            if point.state == "FAILED"
+        ],
+        "timing": _timing(run),
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions that matter for a bug report."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "versions": versions,
+    }
+
+
+def _volumes(run: Run) -> list[dict[str, Any]]:
+    recipe, reference = run.recipe, run.store.get("reference")
+    if reference is None:
+        return []
+    directions = tuple(recipe.search.objectives.values())
+    scores = run.store.scores("search")
+    done = sorted((p for p in run.store.points() if p.state == "COMPLETE"), key=lambda point: point.turn or 0)
+    asked = [point.asked for point in done if point.kind == "merge" and point.asked is not None]
+    found, rows = [], []
+    for point in done:
+        values = [scores[point.id][name, ""].value for name in recipe.search.objectives]
+        if feasible(recipe.search.constraints, scores[point.id], scores["base"]):
+            found.append(values)
+        if point.kind == "merge":
+            volume = front.hypervolume(np.array(found).reshape(-1, len(directions)), directions, reference)
+            seconds = (point.finished or 0.0) - min(asked)
+            rows.append({"id": point.id, "method": point.method, "seconds": seconds, "hypervolume": volume})
+    return rows
+
+
+def _training(model: Model) -> dict[str, Any] | None:
+    record = training_record(model)
+    if record is None:
+        return None
+    tokens = record["tokens"]
+    return {
+        "kind": model.kind,
+        "steps": list(range(1, len(record["loss"]) + 1)),
+        "loss": record["loss"],
+        "seconds": record["seconds"],
+        "tokens": sum(tokens.values()) if isinstance(tokens, dict) else tokens,
+    }
+
+
+def _timing(run: Run) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for event in run.store.events("stage"):
+        seconds[event["name"]] = seconds.get(event["name"], 0.0) + event["seconds"]
+    return seconds

@@ -1,0 +1,105 @@
+"""What an evaluator actor does: merge into the live model, score it, answer with per-item results.
+
+The actor holds one live model and the opened experts; a candidate overwrites the model's weights in place, so nothing
+is written to disk and nothing is loaded again between candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evaluators._types import Item
+from mergers._spec import Merge
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Results = Mapping[str, "np.ndarray[Any, Any]"]
+"""Evaluator name -> one float32 in [0, 1] per item, in the order of that evaluator's items of the split."""
+
+
+@dataclass(frozen=True)
+class Grader:
+    """One evaluator of the recipe with its items (both splits)."""
+
+    name: str
+    kind: str
+    options: tuple[tuple[str, Any], ...]
+    items: tuple[Item, ...]
+
+    def split(self, split: str) -> tuple[Item, ...]:
+        """The items of `search` or `report`, in file order."""
+        return tuple(item for item in self.items if item.split == split)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to score: `merge` over `experts` (checkpoint paths, in merge order), on one split."""
+
+    merge: Merge
+    experts: tuple[str, ...]
+    split: str
+
+
+AS_IT_IS = Merge("linear", (("weight", (1.0,)),))
+"""The merge of one expert alone: how the base, an expert or a baseline is scored and exported."""
+
+
+@dataclass(frozen=True)
+class ScorerFactory:
+    """Builds the actor's callable; frozen and picklable, all heavy work happens in the actor.
+
+    Attributes:
+        base: checkpoint directory of the base.
+        graders: evaluators with their items.
+        dtype: the type in which exports are written; the live model computes in it, so that an exported checkpoint
+            scores what its candidate scored.
+        engine: name of the engine.
+    """
+
+    base: str
+    graders: tuple[Grader, ...]
+    dtype: str
+    engine: str = "transformers"
+
+    def __call__(self) -> Scorer:
+        """Build the callable (in the actor's process)."""
+        import mergefront  # noqa: F401  # its guard: a worker may see other packages than the driver
+
+        return Scorer(self)
+
+
+class Scorer:
+    """Job -> per-item results; raises what the merge or an evaluator raises."""
+
+    def __init__(self, spec: ScorerFactory) -> None:
+        from evaluators._schema import build
+        from evaluators._transformers import transformers_engine
+
+        self._base = spec.base
+        self._engine = transformers_engine(spec.base, dtype=spec.dtype)
+        self._weights = self._engine.weights()
+        self._graders = tuple(
+            (
+                grader.name,
+                build(grader.kind, dict(grader.options)),
+                grader.split("search"),
+                grader.split("report"),
+            )
+            for grader in spec.graders
+        )
+
+    def __call__(self, job: Job) -> Results:
+        """Merge in place, then score on every evaluator."""
+        import numpy as np
+
+        from mergers._merge import Sources, merge_in_place
+
+        merge_in_place(job.merge, Sources(self._base, job.experts), self._weights)
+        results = {}
+        for name, evaluator, search, report in self._graders:
+            items = search if job.split == "search" else report
+            results[name] = np.asarray(evaluator.score(self._engine, items), dtype=np.float32)
+        return results

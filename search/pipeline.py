@@ -1,0 +1,144 @@
+"""The whole story: check, experts, search, confirm, export, report. Each stage skips what is done, so a run resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import experts, export, history, searches
+from .document import front_document
+from .experts import Model
+from .graders import load_graders
+from .objective import AS_IT_IS, Grader, Job, ScorerFactory
+from .progress import Display
+from .recipe import Recipe
+from .rundir import Run, log, open_run
+from .scoring import Target, confirm, score_models
+
+STAGES = ("train", "search", "run")
+
+
+def run_recipe(recipe: Recipe, out: Path, display: Display, *, until: str = "run") -> dict[str, Any]:
+    """Carry a recipe out, or go on where an earlier process stopped; the front document at the end.
+
+    Args:
+        recipe: accepted by `search.check.check` for `out`.
+        out: run directory; made if it does not exist.
+        display: where progress is shown.
+        until: `train` ends when the models exist, `search` when the candidates are scored, `run` does everything.
+
+    Raises:
+        UserError, InputError: bad input; exit status 2.
+        TrainingFailed, ScoringFailed, SearchesFailed, TimeoutError: the run failed; what ran is kept.
+    """
+    hashes = experts.input_hashes(recipe)
+    with open_run(recipe, out, hashes) as run:
+        models = experts.models(recipe, run.experts, hashes)
+        graders = load_graders(recipe)
+        if _is_finished(run, models):
+            display.line(f"{out}: this run is finished, nothing to do; `mergefront front {out}` shows its front")
+            return front_document(recipe, run.store, run.path)
+        _with_cluster(run, models, graders, display, until)
+        document = front_document(recipe, run.store, run.path)
+        if until == "run":
+            document = _finish(run, models, document, display)
+        return document
+
+
+def _with_cluster(run: Run, models: Sequence[Model], graders: Sequence[Grader], display: Display, until: str) -> None:
+    from cluster.pool import open_pool
+    from cluster.session import session
+
+    actors = run.recipe.cluster.evaluators
+    with session(run.recipe.cluster.address):
+        with _stage(run, display, "experts", f"{len(models) - 1} models beside the base"):
+            experts.train(run, models, display)
+        if until == "train":
+            return
+        factory = ScorerFactory(str(models[0].path), tuple(graders), run.recipe.export.dtype, actors.engine)
+        pool = open_pool(factory, actors=actors.actors, cpus=actors.cpus, gpus=actors.gpus)
+        _enter(run, models, graders)
+        targets = _unscored(run, models)
+        with _stage(run, display, "score", f"{len(targets)} unmerged models to score"), display.bars():
+            score_models(run, pool, targets, graders, display.bar("models", len(targets)))
+        _fix_reference(run)
+        plans = searches.plan_searches(run, models, graders, pool.size)
+        with _stage(run, display, "search", f"{run.recipe.search.candidates} candidates, {len(plans)} methods"):
+            searches.search_under_tune(run, plans, pool, display)
+        if until == "search":
+            return
+        chosen = _to_confirm(run, models)
+        with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
+            confirm(run, pool, chosen, graders, display.bar("points", len(chosen)))
+        pool.close()
+
+
+def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
+    from .report import write_report
+
+    wanted = export.resolve_picks(document, run.recipe.export.picks)
+    with _stage(run, display, "export", ", ".join(f"{pick} = {point}" for pick, point in wanted.items())):
+        for pick, point in wanted.items():
+            export.export(run, models, document, point, run.path / "exports" / pick)
+    with _stage(run, display, "report", "report.html, front.csv"):
+        write_report(document, history.history_of(run, models), run.path)
+    run.store.log("finished", points=len(document["points"]))
+    return document
+
+
+def _is_finished(run: Run, models: Sequence[Model]) -> bool:
+    picks = [run.path / "exports" / pick for pick in run.recipe.export.picks]
+    there = all(experts.is_trained(model) for model in models) and all(path.is_dir() for path in picks)
+    return there and bool(run.store.events("finished")) and (run.path / "report.html").is_file()
+
+
+def _enter(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> None:
+    """Enter the unmerged models, and what the report needs to know of the items."""
+    for model in models:
+        run.store.add_model(model.name, model.kind, f"{model.kind}:{model.name}:{model.hash}")
+    for split in ("search", "report"):
+        run.store.put(f"groups.{split}", {g.name: [item.group for item in g.split(split)] for g in graders})
+
+
+def _unscored(run: Run, models: Sequence[Model]) -> list[Target]:
+    open_points = {point.id for point in run.store.points() if point.state != "COMPLETE"}
+    return [Target(m.name, Job(AS_IT_IS, (str(m.path),), "search")) for m in models if m.name in open_points]
+
+
+def _fix_reference(run: Run) -> None:
+    """State the reference point once: all searches of the run, now and after a resume, measure from it."""
+    import numpy as np
+
+    from .front import reference_point
+
+    if run.store.get("reference") is None:
+        objectives = run.recipe.search.objectives
+        unmerged = [point.id for point in run.store.points() if point.kind != "merge"]
+        scores = run.store.scores("search", unmerged)
+        values = np.array([[scores[point][name, ""].value for name in objectives] for point in unmerged])
+        run.store.put("reference", reference_point(values, tuple(objectives.values())).tolist())
+
+
+def _to_confirm(run: Run, models: Sequence[Model]) -> list[Target]:
+    """The unmerged models and the front that the search found, less what is confirmed already."""
+    known = run.store.scores("report")
+    document = front_document(run.recipe, run.store, run.path, split="search")
+    front = {row["id"] for row in document["points"] if row["on_front"]}
+    targets = [Target(model.name, Job(AS_IT_IS, (str(model.path),), "report")) for model in models]
+    for point in run.store.points():
+        if point.kind == "merge" and point.id in front:
+            targets.append(Target(point.id, Job(*export.recipe_of(run, models, point.id), "report")))
+    return [target for target in targets if target.point not in known]
+
+
+@contextmanager
+def _stage(run: Run, display: Display, name: str, what: str) -> Iterator[None]:
+    display.line(f"{name}: {what}")
+    start = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - start
+    run.store.log("stage", name=name, seconds=seconds)
+    log(run, "stage", name=name, seconds=seconds)

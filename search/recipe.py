@@ -1,0 +1,289 @@
+"""The recipe: one YAML file that states a whole run, as frozen models.
+
+`load_recipe` reads, expands matrix experts, validates everything at once and raises one `UserError` with every problem.
+Nothing here loads torch, ray or datasets: a recipe can be read on any machine. A name of the form
+"package.module:function" is imported, since nothing less shows that it exists.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
+
+from search import _yaml
+from search._recipe_constraints import Constraint
+from search._recipe_fields import Language, Name, Seed, Text, at_least_one, not_yet, one_of, refusal, tuple_of
+from search._recipe_lock import fingerprint
+from search._recipe_matrix import expand
+from search._recipe_models import (
+    ClusterSpec,
+    DataSource,
+    EvaluatorActors,
+    EvaluatorSpec,
+    ExportSpec,
+    Section,
+    TrainerWorkers,
+)
+from search._recipe_problems import Origin, translate
+from search._recipe_search import SearchSpec
+from search._recipe_training import Baseline, ExistingExpert, Expert, TrainedBaseline, TrainedExpert
+from search._yaml import Document, KeyPath
+from search.errors import Problem, UserError
+
+__all__ = [
+    "LOCK",
+    "ClusterSpec",
+    "Constraint",
+    "DataSource",
+    "EvaluatorActors",
+    "EvaluatorSpec",
+    "ExistingExpert",
+    "ExportSpec",
+    "Recipe",
+    "SearchSpec",
+    "TrainedBaseline",
+    "TrainedExpert",
+    "TrainerWorkers",
+    "load_recipe",
+    "parse_recipe",
+]
+
+RECIPE, LOCK = "recipe.yaml", "recipe.lock.json"
+LOCK_FORMAT = 1
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?")
+
+
+def _storage(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        raise not_yet("storage on a URL", "name a directory")
+    if not isinstance(value, str) or not value.strip():
+        raise refusal("must be a directory", "write a path such as runs/my-run")
+    return value
+
+
+class Recipe(Section):
+    """A whole run. See DESIGN: "The recipe"; each section documents its keys.
+
+    Attributes:
+        name: of the run.
+        base: the model that every expert starts from; a directory or a hub id.
+        seed: of everything random; experts may state their own.
+        languages: the universe of language codes; data in others is refused.
+        data: named training data.
+        experts: after matrix expansion, in the recipe's order.
+        baselines: trained or existing models that are scored and never merged.
+        evaluators: named scores.
+        search, cluster, export: see their sections.
+        storage: the run directory when the command line names none, relative to the recipe.
+        database: "sqlite" = a file in the run directory.
+    """
+
+    name: Name
+    base: Text
+    seed: Seed = 0
+    languages: Annotated[tuple[Language, ...], tuple_of()]
+    data: Mapping[Name, DataSource] = {}
+    experts: Annotated[Mapping[Name, Expert], AfterValidator(at_least_one)]
+    baselines: Mapping[Name, Baseline] = {}
+    evaluators: Annotated[Mapping[Name, EvaluatorSpec], AfterValidator(at_least_one)]
+    search: SearchSpec
+    cluster: ClusterSpec = Field(default_factory=ClusterSpec)
+    storage: Annotated[str, BeforeValidator(_storage)] = ""
+    database: Annotated[
+        str, one_of("sqlite", later=("postgresql",), later_pattern=r"[a-z+0-9]+://.*", what="database")
+    ] = "sqlite"
+    export: ExportSpec = Field(default_factory=ExportSpec)
+
+    _origin: Origin = PrivateAttr()
+    _directory: Path = PrivateAttr()
+
+    @property
+    def directory(self) -> Path:
+        """Absolute; relative paths of the recipe start here."""
+        return self._directory
+
+    @property
+    def file(self) -> str:
+        """The recipe's file as the user named it."""
+        return self._origin.document.file
+
+    def resolve(self, path: str) -> str:
+        """A path of the recipe as an absolute one; a hub id as its snapshot in the hub cache.
+
+        What is neither a file nor cached comes back unchanged if it may be a hub id, else as the absolute path that
+        does not exist.
+        """
+        local = Path(os.path.abspath(self._directory / Path(path).expanduser()))
+        if local.exists() or not _HUB_ID.fullmatch(path):
+            return str(local)
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(path, "config.json")
+        return str(Path(config).parent) if isinstance(config, str) else path
+
+    def source(self, source: DataSource) -> DataSource:
+        """`source` with absolute files (globs stay globs)."""
+        files = tuple(os.path.abspath(self._directory / Path(file).expanduser()) for file in source.files)
+        return source.model_copy(update={"path": source.path if files else self.resolve(source.path), "files": files})
+
+    def steps(self, name: str) -> int:
+        """Optimizer steps of a trained expert or baseline, `match` worked out.
+
+        A matched baseline sees as many sequences as all trained experts of the search together, rounded up to
+        steps.
+        """
+        trained = self.experts.get(name) or self.baselines[name]
+        assert isinstance(trained, (TrainedExpert, TrainedBaseline)), f"{name} is not trained here"
+        if trained.steps != "match":
+            return trained.steps
+        experts = (self.experts[expert] for expert in self.search.experts)
+        sequences = sum(expert.steps * expert.batch for expert in experts if isinstance(expert, TrainedExpert))
+        return math.ceil(sequences / trained.batch)
+
+    def problem(self, path: KeyPath, rule: str, value: str | None = None, remedy: str = "") -> Problem:
+        """A problem at a key of this recipe, with its file and line; `path` is in terms of the expanded recipe."""
+        return self._origin.problem(path, rule, value, remedy)
+
+    def fingerprint(self) -> str:
+        """Hash (64 hex digits) of all that changes results: recipes with the same one may share a run directory.
+
+        Left out, so that they may change between a run and its resumption: name, cluster (but for the
+        engine), storage, database, the number of candidates, `save_every`, picks and shard size. Contents of
+        files are not part of it.
+        """
+        return fingerprint(self.model_dump(mode="json"))
+
+    def lock(self) -> dict[str, Any]:
+        """The resolved recipe for `recipe.lock.json`: JSON types only."""
+        dump = self.model_dump(mode="json")
+        return {
+            "format": LOCK_FORMAT,
+            "fingerprint": fingerprint(dump),
+            "directory": str(self._directory),
+            "recipe": dump,
+        }
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        path: a recipe file, or a run directory: then its copy of the recipe, with paths relative to where the
+            recipe first was.
+
+    Raises:
+        UserError: with every problem found; nothing is written.
+    """
+    file, directory = Path(path), None
+    if file.is_dir():
+        if not (file / RECIPE).is_file():
+            remedy = "name a recipe file or the directory of a run"
+            raise UserError(Problem(str(path), None, "", f"is a directory without {RECIPE}", remedy=remedy))
+        directory = _original_directory(file / LOCK)
+        file = file / RECIPE
+    document = _yaml.read(file)
+    return _validated(document, directory or Path(os.path.abspath(file)).parent)
+
+
+def parse_recipe(text: str, *, file: str = "recipe.yaml", directory: str | Path = ".") -> Recipe:
+    """Validate a recipe held as text; `file` is its name for messages. Raises UserError as `load_recipe` does."""
+    return _validated(_yaml.parse(text, file), Path(os.path.abspath(directory)))
+
+
+def _original_directory(lock: Path) -> Path | None:
+    """Where the recipe of a run was first read from; None if the run says nothing about it."""
+    try:
+        return Path(json.loads(lock.read_text("utf-8"))["directory"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # `check` says what is wrong with a lock file
+
+
+def _validated(document: Document, directory: Path) -> Recipe:
+    raw = dict(document.value)
+    expanded = {section: expand(document, section) for section in ("experts", "baselines") if section in raw}
+    for section, result in expanded.items():
+        if isinstance(raw[section], dict):
+            raw[section] = result.value
+    moved = {path: source for result in expanded.values() for path, source in result.origin.items()}
+    origin = Origin(document, moved)
+    problems = [problem for result in expanded.values() for problem in result.problems]
+    raw.setdefault("storage", f"runs/{raw.get('name')}")
+    try:
+        recipe = Recipe.model_validate(raw, context=_names(raw))
+    except ValidationError as error:
+        problems += translate(error, Recipe, origin)
+    else:
+        problems += _clashes(recipe, origin)
+        recipe = _completed(recipe)
+        problems += _unmatched(recipe, origin)
+    if problems:
+        raise UserError(sorted(problems, key=lambda problem: problem.line or 0))
+    recipe._origin, recipe._directory = origin, directory
+    return recipe
+
+
+def _names(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...] | None]:
+    """What references are checked against; None (not checked) where the section itself is missing or broken."""
+
+    def keys(value: Any) -> tuple[str, ...] | None:
+        return tuple(value) if isinstance(value, dict) else None
+
+    search, languages = raw.get("search"), raw.get("languages")
+    return {
+        "data": keys(raw.get("data", {})),
+        "experts": keys(raw.get("experts")),
+        "evaluators": keys(raw.get("evaluators")),
+        "objectives": keys(search.get("objectives")) if isinstance(search, dict) else None,
+        "languages": tuple(map(str, languages)) if isinstance(languages, list) else None,
+    }
+
+
+def _completed(recipe: Recipe) -> Recipe:
+    """`recipe` with the defaults that depend on other sections."""
+
+    def with_defaults(model: Any) -> Any:
+        if isinstance(model, ExistingExpert):
+            return model
+        inherited = {"seed": recipe.seed, "languages": recipe.languages}
+        missing = {key: value for key, value in inherited.items() if key not in model.model_fields_set}
+        return model.model_copy(update=missing)
+
+    experts = {name: with_defaults(expert) for name, expert in recipe.experts.items()}
+    baselines = {name: with_defaults(baseline) for name, baseline in recipe.baselines.items()}
+    search = recipe.search.model_copy(update={"experts": recipe.search.experts or tuple(experts)})
+    return recipe.model_copy(update={"experts": experts, "baselines": baselines, "search": search})
+
+
+def _clashes(recipe: Recipe, origin: Origin) -> list[Problem]:
+    """Names that mean two things on the front."""
+    problems = []
+    for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
+        if "base" in models:
+            problems.append(origin.problem((section, "base"), "base is the name of the base model", None, "rename it"))
+    for name in recipe.baselines:
+        if name in recipe.experts:
+            problems.append(origin.problem(("baselines", name), "an expert has this name too", None, "rename one"))
+    return problems
+
+
+def _unmatched(recipe: Recipe, origin: Origin) -> list[Problem]:
+    """Baselines that match the compute of nothing."""
+    if any(isinstance(recipe.experts[name], TrainedExpert) for name in recipe.search.experts):
+        return []
+    return [
+        origin.problem(
+            ("baselines", name, "steps"),
+            "no expert of the search is trained here, so there is no compute to match",
+            "match",
+            "write a number of steps",
+        )
+        for name, baseline in recipe.baselines.items()
+        if isinstance(baseline, TrainedBaseline) and baseline.steps == "match"
+    ]

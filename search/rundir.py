@@ -1,0 +1,154 @@
+"""The run directory: made once, locked while a driver works on it, refused to any other recipe.
+
+RUN/recipe.yaml  recipe.lock.json  study.db  items/  experts/<hash>/  exports/<pick>/  report.html  front.csv  log.jsonl
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import Problem, UserError
+from .recipe import LOCK, RECIPE, Recipe, load_recipe
+from .store import SCHEMA_VERSION, Store
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run directory: `path`, its `recipe`, and its database."""
+
+    path: Path
+    recipe: Recipe
+    store: Store
+
+    @property
+    def items(self) -> Path:
+        """Folder of per-item results."""
+        return self.path / "items"
+
+    @property
+    def experts(self) -> Path:
+        """Folder of trained checkpoints, one sub-folder for each content hash."""
+        return self.path / "experts"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old text or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run directory."""
+    return (path / LOCK).is_file()
+
+
+def recipe_of(path: Path) -> Recipe:
+    """The recipe of an existing run directory; relative paths count from where the recipe lay when the run began.
+
+    Raises:
+        UserError: no run directory, or one that a newer version wrote.
+    """
+    if not is_run(path):
+        rule = "must be a run directory" if path.exists() else "there is no such directory"
+        raise UserError(Problem(str(path), None, "", rule, remedy="give the directory that `mergefront run` made"))
+    lock = json.loads((path / LOCK).read_text(encoding="utf-8"))
+    if lock["schema"] > SCHEMA_VERSION:
+        rule = f"this run was written by a newer mergefront (schema {lock['schema']}, known here: {SCHEMA_VERSION})"
+        raise UserError(Problem(str(path), None, "", rule, remedy="update mergefront"))
+    return load_recipe(path)
+
+
+@contextmanager
+def open_run(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> Iterator[Run]:
+    """Make or reopen a run directory and hold it until the end; the lock dies with this process.
+
+    Args:
+        recipe: of the run; `search.check` has accepted it for `path`.
+        path: the directory.
+        contents: name of each input (base, data file) -> its content hash.
+
+    Raises:
+        UserError: another process works on it, or an input has changed since the run began.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("a+") as guard:
+        _take(guard, path)
+        if is_run(path):
+            _same_inputs(path, contents)
+        _write_lock(recipe, path, contents)
+        for folder in ("items", "experts", "exports"):
+            (path / folder).mkdir(exist_ok=True)
+        store = Store(path / "study.db", owner=uuid.uuid4().hex)
+        store.create()
+        store.take_over()
+        try:
+            yield Run(path, recipe, store)
+        finally:
+            store.close()
+
+
+@contextmanager
+def read_run(path: Path) -> Iterator[Run]:
+    """Open an existing run directory for reading; a driver may be working on it.
+
+    Raises:
+        UserError: no run directory.
+    """
+    recipe = recipe_of(path)
+    store = Store(path / "study.db")
+    try:
+        yield Run(path, recipe, store)
+    finally:
+        store.close()
+
+
+def log(run: Run, event: str, **detail: Any) -> None:
+    """Append a line to log.jsonl."""
+    with (run.path / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"at": time.time(), "event": event, **detail}, ensure_ascii=False) + "\n")
+
+
+def _take(guard: Any, path: Path) -> None:
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        guard.seek(0)
+        rule = f"another mergefront process works on this run (pid {guard.read().strip() or 'unknown'})"
+        remedy = "wait for it, stop it, or give another --out"
+        raise UserError(Problem(str(path), None, "", rule, remedy=remedy)) from None
+    guard.seek(0)
+    guard.truncate()
+    guard.write(str(os.getpid()))
+    guard.flush()
+
+
+def _same_inputs(path: Path, contents: Mapping[str, str]) -> None:
+    known = json.loads((path / LOCK).read_text(encoding="utf-8"))["contents"]
+    changed = [name for name in known if contents.get(name) != known[name]]
+    if changed:
+        rule = f"{changed[0]} has changed since this run began"
+        remedy = "put the old content back, or give another --out to begin a new run"
+        raise UserError(Problem(str(path), None, "", rule, remedy=remedy))
+
+
+def _write_lock(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> None:
+    """Keep the recipe as given; one that only adds candidates or picks replaces the earlier."""
+    given = Path(recipe.file)
+    if given.resolve() == (path / RECIPE).resolve():
+        return
+    lock = {**recipe.lock(), "schema": SCHEMA_VERSION, "contents": dict(contents)}
+    write_atomic(path / RECIPE, given.read_text(encoding="utf-8"))
+    write_atomic(path / LOCK, json.dumps(lock, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,149 @@
+"""Stage 2: one Optuna search for each merge method, each a Ray Tune trial that reports its hypervolume.
+
+The searches share one pool of evaluator actors; a search itself needs next to no CPU. Each has an equal share of the
+candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .experts import Model
+from .objective import Grader
+from .progress import Display
+from .rundir import Run, log
+from .space import space_of
+from .study import SearchPlan, run_search
+
+if TYPE_CHECKING:
+    from cluster.pool import Pool
+
+    from .store import Store
+
+SEARCH_LIMIT_S = 14 * 24 * 3600.0
+
+
+class SearchesFailed(RuntimeError):
+    """Searches that ended early, one line each; every scored candidate is kept."""
+
+
+def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader], workers: int) -> tuple[SearchPlan, ...]:
+    """One plan for each method of the recipe, over the models that the recipe names for the search.
+
+    Args:
+        run: whose database holds the scores of the unmerged models.
+        models: base, experts and baselines.
+        graders: evaluators with their items.
+        workers: evaluator actors that the searches will share.
+    """
+    from mergers._schema import load_method
+
+    recipe = run.recipe
+    by_name = {model.name: model for model in models}
+    experts = tuple(by_name[name] for name in recipe.search.experts)
+    scores = run.store.scores("search")
+    unmerged = tuple((name, tuple(scores[name].items())) for name in ("base", *recipe.search.experts))
+    methods = recipe.search.methods
+    plans = []
+    for index, (name, share) in enumerate(zip(methods, shares(recipe.search.candidates, len(methods)), strict=True)):
+        space = space_of(
+            load_method(name),
+            recipe.search.experts,
+            coefficients=recipe.search.coefficients,
+            seed=recipe.seed,
+        )
+        plans.append(
+            SearchPlan(
+                name=name,
+                space=space,
+                paths=tuple(str(model.path) for model in experts),
+                hashes=tuple(model.hash for model in experts),
+                objectives=tuple(recipe.search.objectives.items()),
+                constraints=tuple(recipe.search.constraints),
+                sampler=recipe.search.sampler,
+                candidates=share,
+                # One more than the workers over all searches: a worker never waits for a search to think.
+                in_flight=max(1, -(-(workers + 1) // len(methods))),
+                seed=recipe.seed * 1000 + index,
+                graders=tuple(graders),
+                items=run.items,
+                reference=tuple(run.store.get("reference")),
+                unmerged=unmerged,
+            )
+        )
+    return tuple(plans)
+
+
+def shares(total: int, parts: int) -> tuple[int, ...]:
+    """`total` cut into `parts` whole numbers as equal as can be, the larger first."""
+    return tuple(total // parts + (index < total % parts) for index in range(parts))
+
+
+def search_in_process(plans: Sequence[SearchPlan], pool: Pool, store: Store) -> None:
+    """Run searches one after the other in this process: for tests, notebooks, and machines without Ray."""
+    for plan in plans:
+        run_search(plan, pool, store)
+
+
+def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display: Display) -> None:
+    """Run the searches that have candidates left, each as one Ray Tune trial.
+
+    Raises:
+        SearchesFailed: naming each search that failed and why.
+    """
+    import ray
+
+    from cluster.trials import run_trials
+
+    counts = finished(run.store)
+    open_plans = [plan for plan in plans if counts.get(plan.name, 0) < plan.candidates]
+    if not open_plans:
+        return
+    with display.bars():
+        bars = {plan.name: display.bar(plan.name, plan.candidates) for plan in open_plans}
+
+        def live(index: int, metrics: Mapping[str, Any]) -> None:
+            if "hypervolume" in metrics:
+                bar = bars[open_plans[index].name]
+                bar.update(metrics["evaluated"], f"hypervolume {metrics['hypervolume']:.4f}")
+
+        outcomes = run_trials(
+            partial(_trial, plans=ray.put(open_plans), pool=pool, store=run.store),
+            [{"index": index, "search": plan.name} for index, plan in enumerate(open_plans)],
+            name="search",
+            storage=run.path / "tune",
+            resources=[{"CPU": 0.01}],
+            concurrency=len(open_plans),
+            on_report=live,
+            time_limit_s=SEARCH_LIMIT_S,
+        )
+    failed = [f"{plan.name}: {o.error}" for plan, o in zip(open_plans, outcomes, strict=True) if o.error is not None]
+    for line in failed:
+        log(run, "search failed", error=line)
+    if failed:
+        raise SearchesFailed("\n".join(failed))
+
+
+def finished(store: Store) -> dict[str, int]:
+    """Search name -> candidates that ended, scored or failed."""
+    counts: dict[str, int] = {}
+    for point in store.points():
+        if point.search is not None and point.state != "RUNNING":
+            counts[point.search] = counts.get(point.search, 0) + 1
+    return counts
+
+
+def _trial(
+    config: dict[str, Any],
+    report: Callable[[Mapping[str, float]], None],
+    *,
+    plans: Any,
+    pool: Pool,
+    store: Store,
+) -> None:
+    """The body of one Tune trial: one whole search."""
+    import ray
+
+    run_search(ray.get(plans, timeout=300)[config["index"]], pool, store, report)

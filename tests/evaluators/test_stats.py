@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluators._stats import (
+    _student,
+    cluster_bootstrap,
+    interval,
+    paired_difference,
+    per_language,
+    score_of,
+)
+from evaluators._types import Item
+
+
+def slow_stderr(values: Sequence[float], groups: Sequence[str]) -> float:
+    """The formula of `score_of`, written out."""
+    mean = sum(values) / len(values)
+    names = list(dict.fromkeys(groups))
+    total = sum(
+        sum(value - mean for value, group in zip(values, groups, strict=True) if group == name) ** 2 for name in names
+    )
+    return float((len(names) / (len(names) - 1) * total) ** 0.5 / len(values))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abcd")), min_size=1, max_size=30))
+def test_equals_the_formula_written_out(rows: list[tuple[float, str]]) -> None:
+    values, groups = [value for value, _ in rows], [group for _, group in rows]
+    score = score_of(values, groups)
+    assert score.value == pytest.approx(float(np.mean(values)), abs=1e-12)
+    assert score.n == len(rows)
+    if len(set(groups)) > 1:
+        assert score.stderr == pytest.approx(slow_stderr(values, groups), abs=1e-9)
+    else:
+        assert score.stderr == 0.5
+
+
+def test_single_items_give_the_usual_error_of_a_mean() -> None:
+    values = np.asarray([0, 1, 1, 0, 1, 1, 1.0])
+    score = score_of(values, [str(row) for row in range(7)])
+    assert score.stderr == pytest.approx(values.std(ddof=1) / 7**0.5)
+
+
+def test_copies_of_an_item_add_nothing() -> None:
+    values, groups = [0, 1, 1, 0.5], ["a", "b", "c", "d"]
+    assert score_of(values * 6, groups * 6).stderr == pytest.approx(score_of(values, groups).stderr)
+
+
+def test_paired_difference_cancels_what_is_common() -> None:
+    draw = np.random.default_rng(0)
+    hard = draw.random(200)
+    a, b = hard, np.clip(hard + 0.01, 0, 1)
+    groups = [str(row) for row in range(200)]
+    found = paired_difference(b, a, groups)
+    assert found.value == pytest.approx(0.01, abs=2e-3)
+    assert found.stderr < score_of(a, groups).stderr / 10
+    assert paired_difference(a, b, groups).value == pytest.approx(-found.value)
+    assert paired_difference([1.0], [0.0], ["a"]).stderr == 1.0
+    with pytest.raises(ValueError, match="same items"):
+        paired_difference([1.0, 0.0], [1.0], ["a"])
+
+
+def test_per_language_keeps_the_order_of_appearance() -> None:
+    items = [Item(str(row), "p", "", "fr" if row < 2 else "en", str(row), "", "search") for row in range(5)]
+    found = per_language([1, 0, 1, 1, 0], items)
+    assert list(found) == ["fr", "en"]
+    assert (found["fr"].value, found["fr"].n) == (0.5, 2)
+    assert found["en"].value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "text"),
+    [
+        ([], [], "at least one item"),
+        ([1.0], ["a", "b"], "1 values for 2 groups"),
+        ([float("nan")], ["a"], "not finite"),
+    ],
+)
+def test_bad_values(values: list[float], groups: list[str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        score_of(values, groups)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),  # 0.975 quantiles of Student's t, standard tables
+    [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (30, 2.042), (100, 1.984)],
+)
+def test_student_quantiles(freedom: int, quantile: float) -> None:
+    assert _student(0.975, freedom) == pytest.approx(quantile, rel=0.004)
+
+
+def clustered(draw: np.random.Generator, groups: int, share: float) -> tuple[np.ndarray, list[str]]:
+    """Bernoulli items of 1 to 8 per group; each group has its own probability, with mean `share`."""
+    sizes = draw.integers(1, 9, groups)
+    chance = draw.beta(2 * share, 2 * (1 - share), groups)
+    return draw.binomial(1, np.repeat(chance, sizes)).astype(float), np.repeat(np.arange(groups), sizes).astype(
+        str
+    ).tolist()
+
+
+@pytest.mark.parametrize(("groups", "share"), [(30, 0.5), (30, 0.85), (150, 0.5), (150, 0.95)])
+def test_intervals_cover(groups: int, share: float) -> None:
+    draw = np.random.default_rng(groups + int(100 * share))
+    runs = 1500
+    hit = naive = 0
+    for _ in range(runs):
+        values, names = clustered(draw, groups, share)
+        low, high = interval(values, names)
+        hit += low <= share <= high
+        score = score_of(values, [str(row) for row in range(len(values))])
+        naive += abs(score.value - share) <= 1.96 * score.stderr
+    # 1,500 runs know a coverage of 0.95 to +-0.011 (two standard errors).
+    assert 0.93 <= hit / runs <= 0.975
+    assert naive / runs < 0.90  # ignoring the groups does not cover: this is why they are there
+
+
+def test_interval_at_the_edges() -> None:
+    low, high = interval([1.0] * 40, [str(row) for row in range(40)])
+    assert 0.89 < low < 0.93
+    assert high == 1.0
+    assert interval([1.0, 0.0], ["a", "a"]) == (0.0, 1.0)
+
+
+def test_bootstrap_agrees_with_the_formula_and_is_repeatable() -> None:
+    values, groups = clustered(np.random.default_rng(1), 200, 0.6)
+    means = cluster_bootstrap(values, groups, resamples=4000, seed=7)
+    score = score_of(values, groups)
+    assert means.shape == (4000,)
+    assert means.mean() == pytest.approx(score.value, abs=0.005)
+    assert means.std() == pytest.approx(score.stderr, rel=0.08)
+    assert np.array_equal(means, cluster_bootstrap(values, groups, resamples=4000, seed=7))
+    assert not np.array_equal(means, cluster_bootstrap(values, groups, resamples=4000, seed=8))
+
+
+def test_bootstrap_draws_the_same_groups_for_every_column() -> None:
+    values, groups = clustered(np.random.default_rng(2), 50, 0.5)
+    both = cluster_bootstrap(np.stack([values, 1 - values], axis=1), groups, resamples=300, seed=0)
+    assert both.shape == (300, 2)
+    assert np.allclose(both.sum(axis=1), 1)
