@@ -143,7 +143,9 @@ class Broker:
                 self._idle.put_nowait(None)
                 return None, f"no worker is left: {self._loss}", 0.0, ""
             try:
-                result = await asyncio.wait_for(_awaitable(worker.run.remote(task)), self._task_timeout_s)
+                result: tuple[Any, str | None, float, str] = await asyncio.wait_for(
+                    _awaitable(worker.run.remote(task)), self._task_timeout_s
+                )
             except TimeoutError:
                 ray.kill(worker)
                 self._replace()

@@ -225,7 +225,8 @@ class _Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray ships no types
         import ray
 
         idle = {"DatasetsCallback"}
-        if not ray._private.worker.get_dashboard_url():
+        dashboard = getattr(ray._private.worker, "get_dashboard_url", lambda: "unknown")
+        if not dashboard():
             idle.add("PlacementGroupCleanerCallback")
         return [made for made in super()._create_default_callbacks() if type(made).__name__ not in idle]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,21 +76,19 @@ def _rows(spec: Mapping[str, Any]) -> Iterable[Row]:
     for file in local:
         if not file.is_file():
             raise InputError(f"{file}: no such file")
-    if spec["path"] == "json" and files and len(local) == len(files) and all(f.suffix in _FORMATS for f in local):
-        # Not through `datasets`: pyarrow's reader turns a column of texts like "2024-05-07" into time stamps, and its
-        # errors name no line.
+    reader = {"json": _read_json, "csv": _read_csv}.get(str(spec["path"]))
+    if reader and local and len(local) == len(files) and all(file.suffix in _FORMATS for file in local):
+        # Not through `datasets`: its readers turn a column of texts like "2024-05-07" into time stamps, 07 into 7 and
+        # "NA" into nothing, and their errors name no line.
         for file in local:
-            yield from _read_json(file)
+            yield from reader(file)
     else:
         yield from _read_datasets(spec, files)
 
 
 def _read_json(file: Path) -> Iterable[Row]:
     """JSON Lines, or one JSON array of objects."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    text = _text(file)
     if text.lstrip().startswith("["):
         found = [(f"{file} item {index}", row) for index, row in enumerate(_parsed(text, str(file)), start=1)]
     else:
@@ -99,6 +99,25 @@ def _read_json(file: Path) -> Iterable[Row]:
         if not isinstance(row, dict):
             raise InputError(f"{where}: is a JSON {type(row).__name__}, but an object with columns is needed")
         yield where, row
+
+
+def _read_csv(file: Path) -> Iterable[Row]:
+    """Comma-separated with a header line; every cell is text."""
+    reader = csv.DictReader(io.StringIO(_text(file), newline=""), strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise InputError(f"{file}:{reader.line_num}: has another number of cells than the header")
+            yield f"{file}:{reader.line_num}", row
+    except csv.Error as error:
+        raise InputError(f"{file}:{reader.line_num}: is not valid CSV: {error}") from None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -112,10 +131,7 @@ def _read_datasets(spec: Mapping[str, Any], files: Sequence[str]) -> Iterable[Ro
     import datasets
 
     path = str(spec["path"])
-    # Text stays text: pandas would read 07 as 7 and "NA" as nothing.
-    options: dict[str, Any] = {"dtype": str, "keep_default_na": False} if path == "csv" else {}
-    if files:
-        options["data_files"] = list(files)
+    options = {"data_files": list(files)} if files else {}
     split = spec.get("split") or "train"
     try:
         found = datasets.load_dataset(path, split=split, **options)

@@ -79,21 +79,28 @@ def load_model(path: str, *, dtype: str, device: str) -> Loaded:
         raise InputError(f"{path}: {kind or 'has no config.json, so it is not a model directory'}")
     if folder.exists() and not any(folder.glob("*.safetensors")):
         raise InputError(f"{path}: has no .safetensors file; pickle checkpoints are never loaded, convert it first")
-    bars = hub_logging.is_progress_bar_enabled()
+    bars, level = hub_logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
     hub_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # its report of missing tensors is our error below, in one line
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            path,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported in `info`, by name
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         # What transformers raises for a missing repository, a broken file, an unknown architecture.
         raise InputError(f"{path}: cannot be loaded: {_one_line(error)}") from error
     finally:
+        hub_logging.set_verbosity(level)
         if bars:
             hub_logging.enable_progress_bar()
-    # transformers fills what is missing with random numbers and only warns.
-    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    # transformers fills these with random numbers and goes on.
+    absent = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     if absent:
         raise InputError(f"{path}: {len(absent)} tensors are missing or of another shape: {some(absent)}")
     model = model.eval().requires_grad_(False).to(where)

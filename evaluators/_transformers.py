@@ -26,6 +26,9 @@ from ._tokens import Encoder, Ids, batches, pad
 COMPACT_AT = 0.75
 """Rows leave the batch once at most this share is unfinished: dropping them copies the whole KV cache."""
 
+CPU_PASS = 2_048
+"""Most tokens of one teacher-forced pass on a CPU: beyond, activations leave the cache (8,192 takes a quarter longer)."""
+
 LOGIT_VALUES = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): a vocabulary of 256 k leaves 1,024 positions."""
 
@@ -62,6 +65,7 @@ class TransformersEngine:
         self._loaded = loaded
         self._model = loaded.model
         self._batch_tokens = batch_tokens
+        self._pass_tokens = min(batch_tokens, CPU_PASS) if loaded.device.type == "cpu" else batch_tokens
         self._encoder = Encoder(loaded.tokenizer, loaded.ends)
         self._ends = torch.tensor(loaded.ends, device=loaded.device)
         self._positional = "position_ids" in inspect.signature(self._model.forward).parameters
@@ -98,7 +102,7 @@ class TransformersEngine:
         self._check(prompts, widths, " with the answer")
         heads = [len(answer) + 1 for _, answer in pairs]
         found = [False] * len(pairs)
-        for group in batches(widths, heads, tokens=self._batch_tokens, logits=self._logits):
+        for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
             for index, same in zip(group, self._match([pairs[index] for index in group]), strict=True):
                 found[index] = same
         return found

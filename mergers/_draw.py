@@ -20,7 +20,7 @@ from torch import Tensor
 
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MODULUS = 1 << 64
-_CPU_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 24  # half a megabyte of int64 stays in a CPU's second-level cache
+_CPU_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 22  # half a megabyte of int64 stays in a CPU's second-level cache
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Draw:
         result = torch.empty(count, dtype=torch.float32, device=device)
         origin = _mixed((self.key + (index + 1) * _GOLDEN) % _MODULUS)
         block = _CPU_BLOCK if result.device.type == "cpu" else _DEVICE_BLOCK
-        steps = _steps(min(block, count), result.device)
+        steps = _steps(block, result.device)[:count]
         scratch = torch.empty_like(steps)
         for low in range(0, count, block):
             size = min(block, count - low)

@@ -44,7 +44,7 @@ def merge_in_place(merge: Merge, sources: Sources, out: Mapping[str, Tensor]) ->
     written = set()
     with torch.no_grad():
         for name, live in out.items():
-            place = (live.data_ptr(), live.shape, live.dtype)
+            place = (live.data_ptr(), live.shape, live.stride(), live.dtype)
             if place in written:
                 continue
             written.add(place)

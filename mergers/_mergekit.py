@@ -72,9 +72,9 @@ def to_mergekit(merge: Merge, base: str | None, experts: Sequence[str], dtype: s
         if parameter.per_expert:
             assert value is not None, parameter
             for model, number in zip(models, per_expert(value, len(experts)), strict=True):
-                model.setdefault("parameters", {})[name] = number
+                model.setdefault("parameters", {})[name] = float(number)
         else:
-            shared[name] = value
+            shared[name] = value if isinstance(value, bool) else _single(value)
     mapping: dict[str, Any] = {"merge_method": merge.method, "models": models, "parameters": shared}
     if merge.method == "slerp":
         base = experts[0]  # mergekit's t counts from base_model, ours from the first expert
@@ -85,6 +85,11 @@ def to_mergekit(merge: Merge, base: str | None, experts: Sequence[str], dtype: s
     if base is not None:
         mapping["base_model"] = base
     return mapping | {"dtype": "float32", "out_dtype": dtype}
+
+
+def _single(value: Value | None) -> float:
+    assert isinstance(value, (int, float)), value  # `Merge.check` was called
+    return float(value)  # numpy's numbers are floats too, but YAML does not know them
 
 
 def mergekit_text(merge: Merge, base: str | None, experts: Sequence[str], dtype: str) -> str:

@@ -53,7 +53,9 @@ class Merge:
                 raise InputError(f"{self.method} needs parameter '{name}'; give a value")
             divides = parameter.divides_by if given.get(name, parameter.default) else None
             if divides is not None:
-                _check_sum(self.method, name, divides, per_expert(_number(given[divides]), experts))
+                numbers = given.get(divides, known[divides].default)
+                assert numbers is not None, divides  # without a default it is required, and stands before its switch
+                _check_sum(self.method, name, divides, per_expert(_number(numbers), experts))
 
 
 def _number(value: Value) -> float | tuple[float, ...]:

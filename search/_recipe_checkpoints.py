@@ -117,7 +117,7 @@ def _lengths(recipe: Recipe, base: Checkpoint, problems: list[Problem], warnings
     for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
         for name, model in models.items():
             if isinstance(model, (TrainedExpert, TrainedBaseline)) and model.max_length > positions:
-                stated = "max_length" in model.model_fields_set
+                stated = recipe.states((section, name, "max_length"))
                 path = (section, name, "max_length") if stated else (section, name)
                 rule = f"max_length must be at most {positions}, the positions of the base"
                 problem = recipe.problem(path, rule, str(model.max_length), f"write max_length: {positions} or less")

@@ -93,6 +93,8 @@ def flag() -> BeforeValidator:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
+        if value is None:
+            raise refusal("must be text", "write a value after the colon")
         raise refusal("must be text", "" if isinstance(value, bool) else "quote it if it is meant as text")
     if not value.strip():
         raise refusal("must not be empty", value="''")

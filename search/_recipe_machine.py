@@ -58,14 +58,8 @@ def problems(recipe: Recipe, needs: Needs) -> tuple[Problem, ...]:
     """Requests that this machine can never meet. A cluster that is joined is asked when it is joined."""
     found: list[Problem] = []
     trainers = recipe.cluster.trainers
-    for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
-        for name, model in models.items():
-            if isinstance(model, (TrainedExpert, TrainedBaseline)) and model.batch % trainers.workers:
-                rule = f"batch must be a multiple of the {trainers.workers} workers"
-                path = (section, name, "batch") if "batch" in model.model_fields_set else (section, name)
-                found.append(recipe.problem(path, rule, str(model.batch), "change batch or cluster.trainers.workers"))
     if recipe.cluster.address != "local":
-        return tuple(found)
+        return ()
     actors = recipe.cluster.evaluators
     share = f"{actors.actors} actors"
     group = f"{trainers.workers} workers"

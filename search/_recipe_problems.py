@@ -65,8 +65,8 @@ def _problem(details: Mapping[str, Any], model: type[BaseModel], origin: Origin)
         return origin.problem(path, rule, "nothing", remedy or "write a value after the colon")
     spelled = origin.document.spelled.get(origin.path(path))
     if isinstance(given, bool) and spelled is not None and spelled.lower() not in ("true", "false"):
-        word = shown(given)
-        return origin.problem(path, rule, f"{word}, which YAML reads from {spelled}", f'quote it: "{spelled}"')
+        quoted = f'quote it: "{spelled}"' if rule == "must be text" else remedy
+        return origin.problem(path, rule, f"{shown(given)}, which YAML reads from {spelled}", quoted)
     if isinstance(given, (int, float)) and not isinstance(given, bool) and spelled is not None:
         return origin.problem(path, rule, spelled, remedy)
     return origin.problem(path, rule, shown(given), remedy)

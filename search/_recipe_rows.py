@@ -1,4 +1,4 @@
-"""A recipe's training data, looked at through `datasets`: columns, languages, and whether there is anything to learn."""
+"""A recipe's training data, looked at through `datasets`: columns, languages, and whether there is anything in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def missing_files(recipe: Recipe, path: KeyPath, source: DataSource) -> list[Pro
         found = glob.glob(file) if glob.has_magic(file) else [file]
         if "://" not in written and not (found and all(Path(name).is_file() for name in found)):
             remedy = "check the path; it is relative to the recipe"
-            problems.append(recipe.problem((*path, "files", i), "no such file", shown(written), remedy))
+            place = next((p for p in ((*path, "files", i), (*path, "files")) if recipe.states(p)), path)
+            problems.append(recipe.problem(place, "no such file", shown(written), remedy))
     return problems
 
 
@@ -65,7 +66,7 @@ def _untrainable(
     recipe: Recipe, path: KeyPath, model: TrainedExpert | TrainedBaseline, data: str, seen: _Seen
 ) -> list[Problem]:
     """Languages of a training for which one of its sources has no row."""
-    stated = "languages" in model.model_fields_set
+    stated = recipe.states((*path, "languages"))
     if not stated and any(seen.languages[language] for language in model.languages):
         return []  # by default a source may lack some of the recipe's languages, not all
     empty = [language for language in model.languages if not seen.languages[language]]

@@ -119,8 +119,8 @@ class Training(Section):
         | None,
         later("tuning of training settings"),
     ] = None
-    trials: Annotated[int | None, whole(1), later("tuning of training settings")] = None
-    scheduler: Annotated[str | None, one_of("asha", "fifo"), later("tuning of training settings")] = None
+    trials: Annotated[Annotated[int, whole(1)] | None, later("tuning of training settings")] = None
+    scheduler: Annotated[Annotated[str, one_of("asha", "fifo")] | None, later("tuning of training settings")] = None
 
 
 def _steps(value: Any, *, match: bool) -> Any:

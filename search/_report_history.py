@@ -7,47 +7,44 @@ Row = Mapping[str, Any]
 
 
 def hypervolume_of(
-    history: Mapping[str, Any],
-    rows: Sequence[Row],
-    objectives: Mapping[str, str],
-    reference: Mapping[str, float],
+    history: Mapping[str, Any], rows: Sequence[Row], objectives: Mapping[str, str], reference: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Hypervolume after each candidate: of its own search as recorded, and of all models together.
+    """Hypervolume after each candidate: of all models together as recorded, and of the candidate's own search.
 
     Args:
         history: holds `points`: `{"id", "method", "seconds", "hypervolume"}` in the order they were scored, where
-            hypervolume is that of the candidate's own search; a `joint` beside it is taken as it stands.
-        rows: all rows (see `rows_of`), from which the joint value is computed where it is not recorded: on search
-            scores, starting from the models that were not merged, feasible rows only.
+            hypervolume is that of everything scored by then.
+        rows: all rows (see `rows_of`), from whose search scores that of the merges of one method alone is computed.
         objectives: name -> "max" or "min".
         reference: name -> the reference point's coordinate.
 
     Returns:
-        Records with id, method, seconds, hv (own search) and joint; None where unknown.
+        Records with id, method, seconds, joint (all models) and own (the feasible merges of this method so far);
+        None where unknown.
     """
     points = history.get("points") or []
-    if any(point.get("joint") is not None for point in points):
-        joint = [point.get("joint") for point in points]
-    else:
-        joint = _joint([str(point.get("id")) for point in points], rows, objectives, reference)
+    own = _own([(str(point.get("id")), str(point.get("method"))) for point in points], rows, objectives, reference)
     return [
         {
             "id": str(point.get("id")),
             "method": point.get("method"),
             "seconds": point.get("seconds"),
-            "hv": point.get("hypervolume"),
-            "joint": whole,
+            "joint": point.get("hypervolume"),
+            "own": value,
         }
-        for point, whole in zip(points, joint, strict=True)
+        for point, value in zip(points, own, strict=True)
     ]
 
 
-def _joint(
-    ids: Sequence[str], rows: Sequence[Row], objectives: Mapping[str, str], reference: Mapping[str, float]
+def _own(
+    scored: Sequence[tuple[str, str]],
+    rows: Sequence[Row],
+    objectives: Mapping[str, str],
+    reference: Mapping[str, float],
 ) -> list[float | None]:
     if not objectives or any(name not in reference for name in objectives):
-        return [None] * len(ids)
-    import moocore  # here and not above: the page needs it only for runs that did not record the joint value
+        return [None] * len(scored)
+    import moocore  # here and not above: the page needs it for this figure only
 
     signs = [1.0 if direction == "min" else -1.0 for direction in objectives.values()]
     corner = [sign * reference[name] for sign, name in zip(signs, objectives, strict=True)]
@@ -58,25 +55,17 @@ def _joint(
             return None
         return [sign * scores[name]["v"] for sign, name in zip(signs, objectives, strict=True)]
 
-    by_id = {row["id"]: vector(row) for row in rows}
-    best: list[list[float]] = []
-
-    def add(candidate: list[float] | None) -> bool:
-        if candidate is None or any(all(o <= c for o, c in zip(old, candidate, strict=True)) for old in best):
-            return False
-        best[:] = [old for old in best if any(o < c for o, c in zip(old, candidate, strict=True))]
-        best.append(candidate)
-        return True
-
-    for row in rows:
-        if row["kind"] != "merge":
-            add(by_id[row["id"]])
-    value = float(moocore.hypervolume(best, ref=corner)) if best else 0.0
+    vectors = {row["id"]: vector(row) for row in rows}
+    best: dict[str, list[list[float]]] = {}
+    volume: dict[str, float] = {}
     result: list[float | None] = []
-    for identity in ids:
-        if add(by_id.get(identity)):
-            value = float(moocore.hypervolume(best, ref=corner))
-        result.append(value)
+    for identity, method in scored:
+        found, kept = vectors.get(identity), best.setdefault(method, [])
+        # Only a point that no earlier one covers changes the volume: most candidates cost one comparison.
+        if found is not None and not any(all(o <= f for o, f in zip(old, found, strict=True)) for old in kept):
+            kept[:] = [*(old for old in kept if any(o < f for o, f in zip(old, found, strict=True))), found]
+            volume[method] = float(moocore.hypervolume(kept, ref=corner))
+        result.append(volume.get(method, 0.0))
     return result
 
 

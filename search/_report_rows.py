@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 DASH = "–"
-_FIRST = ("id", "kind", "name", "method", "on_front", "feasible", "p_on_front", "picks")
+_FIRST = ("id", "kind", "method", "on_front", "feasible", "p_on_front", "picks")
 
 
 def clean(value: Any) -> Any:
@@ -103,30 +103,37 @@ def _scores(raw: Any) -> dict[str, dict[str, Any]]:
     return kept
 
 
-def rows_of(front: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+def label_of(identity: str, kind: str = "merge") -> str:
+    """`#12` for the merge 12, as the command line calls it; the name of any other model."""
+    return f"#{identity}" if kind == "merge" and not identity.startswith("#") else identity
+
+
+def rows_of(front: Mapping[str, Any], run: str = "RUN") -> tuple[dict[str, Any], ...]:
     """One record a point, in the document's order, ready for JSON.
 
     Args:
         front: the cleaned front document.
+        run: the run's directory, for the export commands.
 
     Returns:
         Records with id, label, kind, method, params (name and text pairs), weights (triples, see `weights_of`),
         scores and search (by name: v, se, n, split, text), languages (by language and name, the same), feasible,
-        front, p (probability of being on the front, or None), picks, command (shell text that exports the point).
+        front, violations (constraint and gap pairs), p (probability of being on the front, or None), picks, command
+        (shell text that exports the point).
     """
-    run = str(front.get("run", "RUN"))
     names: dict[str, list[str]] = {}
     for pick, identity in (front.get("picks") or {}).items():
         names.setdefault(str(identity), []).append(pick)
     rows = []
     for point in front.get("points") or []:
         identity = str(point["id"])
-        pick = identity if identity.startswith("#") else f"#{identity}"
+        kind = point.get("kind") or "merge"
+        label = label_of(identity, kind)
         rows.append(
             {
                 "id": identity,
-                "label": str(point.get("name") or identity),
-                "kind": point.get("kind") or "merge",
+                "label": label,
+                "kind": kind,
                 "method": point.get("method"),
                 "params": [[name, value_text(value)] for name, value in (point.get("params") or {}).items()],
                 "weights": [list(triple) for triple in weights_of(point.get("weights"))],
@@ -135,9 +142,10 @@ def rows_of(front: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
                 "languages": {language: _scores(scores) for language, scores in (point.get("languages") or {}).items()},
                 "feasible": point.get("feasible") is not False,
                 "front": bool(point.get("on_front")),
+                "violations": [list(pair) for pair in (point.get("violations") or {}).items() if pair[1] is not None],
                 "p": point.get("p_on_front"),
                 "picks": names.get(identity, []),
-                "command": f"mergefront export {shlex.quote(run)} --pick {shlex.quote(pick)} --out DIR",
+                "command": f"mergefront export {shlex.quote(run)} --pick {shlex.quote(label)} --out DIR",
             }
         )
     return tuple(rows)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ._report_rows import DASH, number, score_text, value_text
+from ._report_rows import DASH, label_of, number, score_text, value_text
 from ._report_tags import Child, Html, join, table, tag
 from ._report_verdict import BOUND, Row, Standing, count, optimism
 
@@ -49,7 +49,13 @@ def facts(view: View) -> Html:
 
 def command(row: Row) -> Html:
     """The command that exports the row, with a button that copies it."""
-    return tag("span", tag("code", row["command"]), " ", _copy(row), class_="command")
+    return tag("span", _code(row["command"]), " ", _copy(row), class_="command")
+
+
+def _code(text: str) -> Html:
+    first, *options = text.split(" --")
+    pieces = (tag("span", piece, class_="option") for piece in (first, *(f"--{option}" for option in options)))
+    return tag("code", *(join(" " if i else None, piece) for i, piece in enumerate(pieces)))  # breaks between options
 
 
 def _copy(row: Row) -> Html:
@@ -65,10 +71,10 @@ def _copy(row: Row) -> Html:
 
 
 def picks(view: View) -> Html:
-    """One card for each pick."""
+    """One card for each picked point, under all its names."""
     by_id = {row["id"]: row for row in view["rows"]}
     cards = []
-    for name, identity in view["picks"].items():
+    for identity in dict.fromkeys(view["picks"].values()):
         row = by_id.get(identity)
         if row is None:
             continue
@@ -80,7 +86,7 @@ def picks(view: View) -> Html:
         cards.append(
             tag(
                 "article",
-                tag("h3", name),
+                tag("h3", ", ".join(row["picks"])),
                 tag("p", tag("b", row["label"]), f" {what}", class_="what"),
                 tag("dl", lines),
                 tag("p", weights_text(row), class_="quiet") if row["weights"] else None,
@@ -141,9 +147,7 @@ def front_table(view: View) -> Html:
     numeric = tuple(range(3, 4 + len(objectives)))
     caption = f"The {len(rows)} points of the front: value ± one standard error."
     merges = [row for row in rows if row["kind"] == "merge"] or rows
-    example = tag(
-        "p", "Export a point (the buttons copy the command of their row): ", tag("code", merges[0]["command"])
-    )
+    example = tag("p", "Export a point (the buttons copy the command of their row): ", _code(merges[0]["command"]))
     body = (cells(row) for row in rows)
     return join(example, table(caption, head, body, numeric=numeric, class_="sortable", id="front-table"))
 
@@ -250,7 +254,7 @@ def failed_section(view: View) -> Html:
     if not failed:
         return tag("p", "No candidate is recorded as failed.")
     rows = (
-        (value_text(entry.get("id")), value_text(entry.get("method")), value_text(entry.get("reason")))
+        (label_of(value_text(entry.get("id"))), value_text(entry.get("method")), value_text(entry.get("reason")))
         for entry in failed
     )
     return table(f"{count(len(failed), 'failed candidate')}.", ("Candidate", "Method", "Reason"), rows)

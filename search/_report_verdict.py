@@ -88,7 +88,7 @@ def compare(a: Row, b: Row, objectives: Mapping[str, str], paired: Paired) -> Ou
 class Standing:
     """How the merges stand to one model that was not merged.
 
-    `splits` are the splits of the comparisons; the other fields hold ids of merges, in the order they were scored.
+    `splits` are the splits of the comparisons; the other fields hold labels of merges, in the order they were scored.
     """
 
     reference: Row
@@ -110,20 +110,20 @@ def standings(rows: Sequence[Row], objectives: Mapping[str, str], paired: Paired
             outcome = {row["id"]: compare(row, reference, objectives, paired) for row in merges}
             compared = [row for row in merges if outcome[row["id"]] is not None]
 
-            def ids(*wanted: Outcome, front: bool, rows: list[Row] = compared, o: Any = outcome) -> tuple[str, ...]:
-                return tuple(r["id"] for r in rows if o[r["id"]] in wanted and (r["front"] or not front))
+            def labels(*wanted: Outcome, front: bool, rows: list[Row] = compared, o: Any = outcome) -> tuple[str, ...]:
+                return tuple(r["label"] for r in rows if o[r["id"]] in wanted and (r["front"] or not front))
 
             used = dict.fromkeys(shared_split(row, reference, tuple(objectives)) for row in compared)
             result.append(
                 Standing(
                     reference=reference,
-                    compared=tuple(row["id"] for row in compared),
+                    compared=tuple(row["label"] for row in compared),
                     splits=tuple(str(split) for split in used),
-                    front=tuple(row["id"] for row in compared if row["front"]),
-                    front_dominates=ids("dominates", front=True),
-                    front_ahead=ids("ahead", front=True),
-                    front_dominated=ids("dominated", front=True),
-                    dominated=ids("dominated", front=False),
+                    front=tuple(row["label"] for row in compared if row["front"]),
+                    front_dominates=labels("dominates", front=True),
+                    front_ahead=labels("ahead", front=True),
+                    front_dominated=labels("dominated", front=True),
+                    dominated=labels("dominated", front=False),
                 )
             )
     return tuple(result)
@@ -149,6 +149,9 @@ def headline(rows: Sequence[Row], objectives: Mapping[str, str], results: Sequen
     parts = listed("the base" if kind == "base" else count(n, kind) for kind, n in kinds if n)
     splits = dict.fromkeys(row["scores"][n]["split"] for row in front for n in objectives if n in row["scores"])
     where = "on the " + listed(str(s) for s in splits) + (" split" if len(splits) == 1 else " splits, mixed")
+    confirmed = sum(all(score["split"] == "report" for score in row["scores"].values()) for row in rows)
+    if list(splits) == ["report"] and confirmed < len(rows):
+        where += f", where {count(confirmed, 'model')} {'was' if confirmed == 1 else 'were'} scored again"
     sentences = [
         f"The front holds {count(len(front), 'point')} of the {count(len(rows), 'model')} scored"
         + (f": {parts}, {where}." if front else ".")
@@ -162,8 +165,8 @@ def headline(rows: Sequence[Row], objectives: Mapping[str, str], results: Sequen
     return sentences + [_against(standing, merges) for standing in baselines]
 
 
-def _some(ids: Sequence[str], most: int = 6) -> str:
-    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _against(standing: Standing, merges_on_front: bool) -> str:

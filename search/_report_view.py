@@ -8,20 +8,22 @@ from ._report_rows import rows_of
 from ._report_verdict import headline, paired_of, standings
 
 
-def view_of(front: Mapping[str, Any], history: Mapping[str, Any]) -> dict[str, Any]:
+def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RUN") -> dict[str, Any]:
     """Everything the page shows.
 
     Args:
         front: the cleaned front document. Besides the documented keys these are shown where present: `picks`
-            (name -> id), `constraints` (texts), and in points `name`, `search_scores` (as `scores`).
+            (name -> id), `constraints` (texts), and in points `search_scores` (as `scores`) and
+            `violations` (constraint -> gap).
         history: the cleaned history; any part may be missing.
+        run: the run's directory, for the export commands.
     """
     objectives = {name: "min" if way == "min" else "max" for name, way in (front.get("objectives") or {}).items()}
     raw = front.get("reference")
     if isinstance(raw, list):
         raw = dict(zip(objectives, raw, strict=False))
     reference = {name: raw[name] for name in objectives if raw.get(name) is not None} if raw else {}
-    rows = rows_of(front)
+    rows = rows_of(front, run)
     results = standings(rows, objectives, paired_of(history))
     curve = hypervolume_of(history, rows, objectives, reference)
     # Methods keep the order in which they were first scored, so that symbols and colours agree in every figure.

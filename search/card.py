@@ -51,7 +51,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     identity = facts["identity"]
     title = f"{identity['run']} {'#' if facts['kind'] == 'merge' else ''}{identity['point']}"
     head = {
-        "base_model": [entry["path"] for entry in facts["lineage"]],
+        "base_model": facts["base"],
         "base_model_relation": "merge" if facts["kind"] == "merge" else "finetune",
         "language": list(facts["languages"]),
         "library_name": "transformers",

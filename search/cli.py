@@ -125,7 +125,7 @@ def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
 ) -> None:
     """Do one merge, from mergekit's YAML."""
-    from mergers._file import merge_file
+    from .single import merge_file
 
     typer.echo(merge_file(recipe, out))
 

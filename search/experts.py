@@ -9,7 +9,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -90,15 +91,12 @@ def models(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> tuple[Mod
     return tuple(found)
 
 
-def train(run: Run, wanted: Iterable[Model], display: Display) -> None:
-    """Train what is missing, each model as one Ray Tune trial around a Ray Train worker group.
+def train(run: Run, missing: Sequence[Model], display: Display) -> None:
+    """Train models, each as one Ray Tune trial around a Ray Train worker group.
 
     Raises:
         TrainingFailed: naming each model that failed and why; the others are kept.
     """
-    missing = _missing(wanted)
-    if not missing:
-        return
     from cluster.trials import run_trials
 
     trainers = run.recipe.cluster.trainers
@@ -114,10 +112,10 @@ def train(run: Run, wanted: Iterable[Model], display: Display) -> None:
                 bars[index].update(metrics["step"], f"loss {metrics['loss']:.3f}")
 
         outcomes = run_trials(
-            partial(_trial, storage=str(run.path), placement=trainers.model_dump()),
+            partial(_trial, storage=str(run.scratch / "train"), placement=trainers.model_dump()),
             [_config(run, model) for model in missing],
             name="experts",
-            storage=run.path / "tune",
+            storage=fresh(run.scratch / "tune"),
             resources=[{}],
             concurrency=_concurrency(per_trial),
             on_report=live,
@@ -151,14 +149,21 @@ def is_trained(model: Model) -> bool:
     return model.spec is None or (model.path / "training.json").is_file()
 
 
-def _missing(wanted: Iterable[Model]) -> list[Model]:
-    by_path = {model.path: model for model in wanted if not is_trained(model)}
+def missing(models: Iterable[Model]) -> list[Model]:
+    """The models that do not exist yet; two of the same content are one."""
+    by_path = {model.path: model for model in models if not is_trained(model)}
     return list(by_path.values())
+
+
+def fresh(folder: Path) -> Path:
+    """The folder, emptied: Tune would take what an earlier run of the same name left there for its own state."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _config(run: Run, model: Model) -> dict[str, Any]:
     assert model.spec is not None
-    work = run.path / "work" / model.hash
+    work = run.scratch / "checkpoints" / model.hash
     return {
         "name": model.name,
         "trainer": model.trainer,
@@ -176,7 +181,7 @@ def _trial(config: dict[str, Any], report: Any, *, storage: str, placement: dict
         _loop,
         config,
         name=Path(config["out"]).name,
-        storage=Path(storage) / "train",
+        storage=Path(storage),
         workers=placement["workers"],
         cpus=placement["cpus"],
         gpus=placement["gpus"],

@@ -56,7 +56,6 @@ def export(run: Run, models: Sequence[Model], document: Mapping[str, Any], point
         UserError: `out` holds something else.
     """
     from mergers._merge import Sources, merge_to_directory
-    from mergers._spec import to_mergekit
 
     row = next(row for row in document["points"] if row["id"] == point)
     merge, experts = recipe_of(run, models, point)
@@ -73,7 +72,7 @@ def export(run: Run, models: Sequence[Model], document: Mapping[str, Any], point
     shutil.rmtree(partial, ignore_errors=True)
     dtype, shard = run.recipe.export.dtype, run.recipe.export.shard
     merge_to_directory(merge, Sources(base, experts), partial, dtype=dtype, shard_bytes=shard)
-    write_atomic(partial / "merge.yaml", card.yaml_text(to_mergekit(merge, base, experts, dtype)))
+    write_atomic(partial / "merge.yaml", _merge_yaml(merge, base, experts, dtype))
     _write_texts(run, models, document, row, identity, partial)
     partial.rename(out)
     log(run, "exported", point=point, out=str(out))
@@ -86,6 +85,18 @@ def recipe_of(run: Run, models: Sequence[Model], point: str) -> tuple[Merge, tup
     if stored.kind != "merge":
         return AS_IT_IS, (by_name[stored.id],)
     return merge_of(stored), tuple(by_name[name] for name in run.recipe.search.experts)
+
+
+def _merge_yaml(merge: Merge, base: str, experts: Sequence[str], dtype: str) -> str:
+    """The merge for mergekit; where mergekit has no such method, the same facts with a word that it cannot run them."""
+    from mergers._errors import InputError
+    from mergers._mergekit import mergekit_text
+
+    try:
+        return mergekit_text(merge, base, experts, dtype)
+    except InputError as reason:
+        facts = {"merge_method": merge.method, "base_model": base, "experts": list(experts)}
+        return f"# {reason}\n" + card.yaml_text(facts | {"parameters": {k: v for k, v in merge.params}})
 
 
 def _key(run: Run, point: str) -> str:

@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 def losses(values: Array, directions: Sequence[str]) -> Array:
     """The same points with every column to be minimised: (n, m)."""
     signs = np.array([-1.0 if direction == "max" else 1.0 for direction in directions])
-    return np.asarray(values, dtype=np.float64).reshape(-1, len(directions)) * signs
+    return np.asarray(np.reshape(values, (-1, len(directions))) * signs, dtype=np.float64)
 
 
 def non_dominated(values: Array, directions: Sequence[str], feasible: Mask | None = None) -> Mask:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from evaluators._items import load_items
-
 from evaluators._schema import build
 
 from .errors import UserError

@@ -82,13 +82,12 @@ def _training(model: Model) -> dict[str, Any] | None:
     record = training_record(model)
     if record is None:
         return None
-    tokens = record["tokens"]
     return {
         "kind": model.kind,
         "steps": list(range(1, len(record["loss"]) + 1)),
         "loss": record["loss"],
         "seconds": record["seconds"],
-        "tokens": sum(tokens.values()) if isinstance(tokens, dict) else tokens,
+        "tokens": sum(source["tokens"] for source in record["tokens"].values()),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from . import experts, export, history, searches
+from .bench import Bench
 from .document import front_document
 from .experts import Model
 from .graders import load_graders
-from .objective import AS_IT_IS, Grader, Job, ScorerFactory
+from .objective import AS_IT_IS, Grader, Job
 from .progress import Display
 from .recipe import Recipe
 from .rundir import Run, log, open_run
 from .scoring import Target, confirm, score_models
-
-STAGES = ("train", "search", "run")
 
 
 def run_recipe(recipe: Recipe, out: Path, display: Display, *, until: str = "run") -> dict[str, Any]:
@@ -41,39 +41,40 @@ def run_recipe(recipe: Recipe, out: Path, display: Display, *, until: str = "run
         if _is_finished(run, models):
             display.line(f"{out}: this run is finished, nothing to do; `mergefront front {out}` shows its front")
             return front_document(recipe, run.store, run.path)
-        _with_cluster(run, models, graders, display, until)
+        _compute(run, models, graders, display, until)
         document = front_document(recipe, run.store, run.path)
         if until == "run":
             document = _finish(run, models, document, display)
         return document
 
 
-def _with_cluster(run: Run, models: Sequence[Model], graders: Sequence[Grader], display: Display, until: str) -> None:
-    from cluster.pool import open_pool
-    from cluster.session import session
-
-    actors = run.recipe.cluster.evaluators
-    with session(run.recipe.cluster.address):
-        with _stage(run, display, "experts", f"{len(models) - 1} models beside the base"):
-            experts.train(run, models, display)
+def _compute(run: Run, models: Sequence[Model], graders: Sequence[Grader], display: Display, until: str) -> None:
+    """The stages that need a cluster: experts, scores of the unmerged models, search, confirmation."""
+    with Bench(run.recipe, str(models[0].path), graders) as bench:
+        missing = experts.missing(models)
+        if missing:
+            with _stage(run, display, "experts", f"{len(missing)} to train: {', '.join(m.name for m in missing)}"):
+                bench.open()
+                experts.train(run, missing, display)
         if until == "train":
             return
-        factory = ScorerFactory(str(models[0].path), tuple(graders), run.recipe.export.dtype, actors.engine)
-        pool = open_pool(factory, actors=actors.actors, cpus=actors.cpus, gpus=actors.gpus)
         _enter(run, models, graders)
         targets = _unscored(run, models)
-        with _stage(run, display, "score", f"{len(targets)} unmerged models to score"), display.bars():
-            score_models(run, pool, targets, graders, display.bar("models", len(targets)))
+        if targets:
+            with _stage(run, display, "score", f"{len(targets)} unmerged models"), display.bars():
+                score_models(run, bench.pool(), targets, graders, display.bar("models", len(targets)))
         _fix_reference(run)
-        plans = searches.plan_searches(run, models, graders, pool.size)
-        with _stage(run, display, "search", f"{run.recipe.search.candidates} candidates, {len(plans)} methods"):
-            searches.search_under_tune(run, plans, pool, display)
+        plans = searches.plan_searches(run, models, graders)
+        if searches.unfinished(run.store, plans):
+            what = f"{run.recipe.search.candidates} candidates by {', '.join(plan.name for plan in plans)}"
+            with _stage(run, display, "search", what):
+                searches.search_under_tune(run, plans, bench.pool(), display)
         if until == "search":
             return
         chosen = _to_confirm(run, models)
-        with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
-            confirm(run, pool, chosen, graders, display.bar("points", len(chosen)))
-        pool.close()
+        if chosen:
+            with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
+                confirm(run, bench.pool(), chosen, graders, display.bar("points", len(chosen)))
 
 
 def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
@@ -85,14 +86,18 @@ def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display
             export.export(run, models, document, point, run.path / "exports" / pick)
     with _stage(run, display, "report", "report.html, front.csv"):
         write_report(document, history.history_of(run, models), run.path)
-    run.store.log("finished", points=len(document["points"]))
+    run.store.log("finished", candidates=run.recipe.search.candidates)
+    shutil.rmtree(run.scratch, ignore_errors=True)
     return document
 
 
 def _is_finished(run: Run, models: Sequence[Model]) -> bool:
-    picks = [run.path / "exports" / pick for pick in run.recipe.export.picks]
-    there = all(experts.is_trained(model) for model in models) and all(path.is_dir() for path in picks)
-    return there and bool(run.store.events("finished")) and (run.path / "report.html").is_file()
+    """Whether a run of this very recipe came to its end, and what it left is still there."""
+    ends = run.store.events("finished")
+    if not ends or experts.missing(models) or not (run.path / "report.html").is_file():
+        return False
+    exports = [run.path / "exports" / pick for pick in run.recipe.export.picks]
+    return ends[-1]["candidates"] == run.recipe.search.candidates and all(path.is_dir() for path in exports)
 
 
 def _enter(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> None:

@@ -151,6 +151,10 @@ class Recipe(Section):
         """A problem at a key of this recipe, with its file and line; `path` is in terms of the expanded recipe."""
         return self._origin.problem(path, rule, value, remedy)
 
+    def states(self, path: KeyPath) -> bool:
+        """Whether the file itself has this key; a default has no line."""
+        return self._origin.path(path) in self._origin.document.lines
+
     def fingerprint(self) -> str:
         """Hash (64 hex digits) of all that changes results: recipes with the same one may share a run directory.
 
@@ -215,14 +219,17 @@ def _validated(document: Document, directory: Path) -> Recipe:
     origin = Origin(document, moved)
     problems = [problem for result in expanded.values() for problem in result.problems]
     raw.setdefault("storage", f"runs/{raw.get('name')}")
+    names = _names(raw)
+    if problems:
+        names["experts"] = None  # a broken matrix leaves out experts that are meant to be there
     try:
-        recipe = Recipe.model_validate(raw, context=_names(raw))
+        recipe = Recipe.model_validate(raw, context=names)
     except ValidationError as error:
         problems += translate(error, Recipe, origin)
     else:
         problems += _clashes(recipe, origin)
         recipe = _completed(recipe)
-        problems += _unmatched(recipe, origin)
+        problems += _misfits(recipe, origin)
     if problems:
         raise UserError(sorted(problems, key=lambda problem: problem.line or 0))
     recipe._origin, recipe._directory = origin, directory
@@ -273,17 +280,28 @@ def _clashes(recipe: Recipe, origin: Origin) -> list[Problem]:
     return problems
 
 
-def _unmatched(recipe: Recipe, origin: Origin) -> list[Problem]:
-    """Baselines that match the compute of nothing."""
-    if any(isinstance(recipe.experts[name], TrainedExpert) for name in recipe.search.experts):
-        return []
-    return [
-        origin.problem(
-            ("baselines", name, "steps"),
-            "no expert of the search is trained here, so there is no compute to match",
-            "match",
-            "write a number of steps",
-        )
-        for name, baseline in recipe.baselines.items()
-        if isinstance(baseline, TrainedBaseline) and baseline.steps == "match"
-    ]
+def _misfits(recipe: Recipe, origin: Origin) -> list[Problem]:
+    """Trainings that do not fit the rest of the recipe: batches over workers, steps that match nothing."""
+    problems = []
+    workers = recipe.cluster.trainers.workers
+    matched = any(isinstance(recipe.experts[name], TrainedExpert) for name in recipe.search.experts)
+    for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
+        for name, model in models.items():
+            if isinstance(model, ExistingExpert):
+                continue
+            if model.batch % workers:
+                path = _stated(section, name, model, "batch")
+                rule = f"batch must be a multiple of the {workers} workers"
+                problems.append(
+                    origin.problem(path, rule, str(model.batch), "change batch, or cluster.trainers.workers")
+                )
+            if model.steps == "match" and not matched:
+                path = _stated(section, name, model, "steps")
+                rule = "no expert of the search is trained here, so there is no compute to match"
+                problems.append(origin.problem(path, rule, "match", "write a number of steps"))
+    return problems
+
+
+def _stated(section: str, name: str, model: Section, key: str) -> KeyPath:
+    """The path of `key` of a model where the file states it, else that of the model."""
+    return (section, name, key) if key in model.model_fields_set else (section, name)

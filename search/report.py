@@ -30,28 +30,29 @@ def write_report(front: Mapping[str, Any], history: Mapping[str, Any], out: Path
         history: `{"points": [{"id", "method", "seconds", "hypervolume"}], "training": {name: {"steps", "loss",
             "seconds", "tokens"}}, "timing": {stage: seconds}, "machine": {...}, "failed": [{"id", "method",
             "reason"}]}`, any part of which may be missing; optionally `paired`, see `paired_of`.
-        out: an existing directory.
+        out: the run's directory, which exists; the export commands on the page name it as it is given here.
 
     Returns:
         The paths of the page and of the CSV.
     """
     document = clean(front)
     page, rows = out / "report.html", out / "front.csv"
-    _write(page, report_html(document, clean(history)))
+    _write(page, report_html(document, clean(history), str(out)))
     _write(rows, csv_text(document))
     return page, rows
 
 
-def report_html(front: Mapping[str, Any], history: Mapping[str, Any]) -> str:
+def report_html(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RUN") -> str:
     """The page as text.
 
     Args:
         front: the front document, cleaned (see `clean`).
         history: the history, cleaned.
+        run: the run's directory as a shell would be given it, for the export commands.
     """
     from plotly.offline import get_plotlyjs  # here and not above: importing plotly takes a fifth of a second
 
-    view = view_of(front, history)
+    view = view_of(front, history, run)
     scripts = [get_plotlyjs(), "\n".join(_asset(name) for name in _SCRIPTS)]
     scripts = [script.replace("\r\n", "\n").replace("\r", "\n") for script in scripts]
     # A browser hashes the script as parsed, with newlines normalised; both must be the same bytes.

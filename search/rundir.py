@@ -39,6 +39,11 @@ class Run:
         """Folder of trained checkpoints, one sub-folder for each content hash."""
         return self.path / "experts"
 
+    @property
+    def scratch(self) -> Path:
+        """Folder of what is needed only until the run ends: checkpoints to resume from, files of Ray."""
+        return self.path / "scratch"
+
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old text or the new one, never half of it."""

@@ -1,4 +1,4 @@
-"""Samplers by name: (space dimensions, seed) -> Optuna sampler. Always stated in full: Optuna's defaults changed in 5.0."""
+"""Samplers by name. Always stated in full: Optuna's defaults changed in 5.0."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ candidates.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .experts import Model
+from .experts import Model, fresh
 from .objective import Grader
 from .progress import Display
 from .rundir import Run, log
@@ -29,14 +30,13 @@ class SearchesFailed(RuntimeError):
     """Searches that ended early, one line each; every scored candidate is kept."""
 
 
-def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader], workers: int) -> tuple[SearchPlan, ...]:
+def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> tuple[SearchPlan, ...]:
     """One plan for each method of the recipe, over the models that the recipe names for the search.
 
     Args:
         run: whose database holds the scores of the unmerged models.
         models: base, experts and baselines.
         graders: evaluators with their items.
-        workers: evaluator actors that the searches will share.
     """
     from mergers._schema import load_method
 
@@ -65,7 +65,7 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader], 
                 sampler=recipe.search.sampler,
                 candidates=share,
                 # One more than the workers over all searches: a worker never waits for a search to think.
-                in_flight=max(1, -(-(workers + 1) // len(methods))),
+                in_flight=max(1, -(-(recipe.cluster.evaluators.actors + 1) // len(methods))),
                 seed=recipe.seed * 1000 + index,
                 graders=tuple(graders),
                 items=run.items,
@@ -97,10 +97,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
 
     from cluster.trials import run_trials
 
-    counts = finished(run.store)
-    open_plans = [plan for plan in plans if counts.get(plan.name, 0) < plan.candidates]
-    if not open_plans:
-        return
+    open_plans = unfinished(run.store, plans)
     with display.bars():
         bars = {plan.name: display.bar(plan.name, plan.candidates) for plan in open_plans}
 
@@ -113,7 +110,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             partial(_trial, plans=ray.put(open_plans), pool=pool, store=run.store),
             [{"index": index, "search": plan.name} for index, plan in enumerate(open_plans)],
             name="search",
-            storage=run.path / "tune",
+            storage=fresh(run.scratch / "tune"),
             resources=[{"CPU": 0.01}],
             concurrency=len(open_plans),
             on_report=live,
@@ -126,13 +123,10 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
         raise SearchesFailed("\n".join(failed))
 
 
-def finished(store: Store) -> dict[str, int]:
-    """Search name -> candidates that ended, scored or failed."""
-    counts: dict[str, int] = {}
-    for point in store.points():
-        if point.search is not None and point.state != "RUNNING":
-            counts[point.search] = counts.get(point.search, 0) + 1
-    return counts
+def unfinished(store: Store, plans: Sequence[SearchPlan]) -> list[SearchPlan]:
+    """The searches with candidates left; one that ended, scored or failed, counts."""
+    counts = Counter(point.search for point in store.points() if point.state != "RUNNING")
+    return [plan for plan in plans if counts[plan.name] < plan.candidates]
 
 
 def _trial(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ class Store:
         with self._engine.begin() as connection:
             known = connection.execute(sa.select(_points.c.id).where(_points.c.id == name)).first()
             if known is None:
-                row = {"id": name, "kind": kind, "key": key, "state": "RUNNING", "asked": time.time()}
+                row: dict[str, Any] = {"id": name, "kind": kind, "key": key, "state": "RUNNING", "asked": time.time()}
                 connection.execute(sa.insert(_points).values(**row, owner=self.owner))
 
     def add_candidate(self, key: str, search: str, method: str, params: Mapping[str, Any]) -> tuple[Point, bool]:
@@ -150,7 +150,13 @@ class Store:
             if row is not None:
                 return _point(row), False
             count = connection.execute(sa.select(sa.func.count()).where(_points.c.kind == "merge")).scalar_one()
-            values = {"id": str(count + 1), "kind": "merge", "key": key, "search": search, "method": method}
+            values: dict[str, Any] = {
+                "id": str(count + 1),
+                "kind": "merge",
+                "key": key,
+                "search": search,
+                "method": method,
+            }
             values |= {
                 "params": json.dumps(params),
                 "state": "RUNNING",
@@ -221,7 +227,7 @@ def _point(row: Mapping[Any, Any]) -> Point:
     return Point(**values, params=json.loads(row["params"]))
 
 
-def _score_rows(point: str, split: str, scores: Scores) -> Iterable[dict[str, Any]]:
+def _score_rows(point: str, split: str, scores: Scores) -> list[dict[str, Any]]:
     return [
         {"point": point, "split": split, "evaluator": evaluator, "language": language}
         | {"value": score.value, "stderr": score.stderr, "n": score.n}

@@ -153,9 +153,9 @@ class _State:
     def _replay(self, known: Sequence[Point]) -> None:
         import optuna
 
-        for name, point in self.plan.space.corners():
+        for name, corner in self.plan.space.corners():
             if name in self.unmerged:
-                self._add(point, self.unmerged[name])
+                self._add(corner, self.unmerged[name])
         scores = self.store.scores("search", [point.id for point in known])
         for point in known:
             values = point.params["values"]

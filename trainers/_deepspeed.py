@@ -43,8 +43,8 @@ def process_group() -> Iterator[tuple[int, int]]:
     """Join the workers that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name (as torchrun sets them).
 
     Without these variables the group has one member, this process. Yields (rank, number of workers). On leaving,
-    the group, the variables and the global state of accelerate and transformers are as before, so that one
-    process can train several times.
+    the variables and the global state of accelerate and transformers are as before, so that one process can train
+    several times. The group itself stays until the process ends: DeepSpeed keeps handles of it that nothing resets.
     """
     before = dict(os.environ)
     on_gpu = torch.cuda.is_available()
@@ -53,6 +53,7 @@ def process_group() -> Iterator[tuple[int, int]]:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # DeepSpeed's Muon file has three @torch.compile functions: importing the compiler for them takes 1 s.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or accelerate takes all cores
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
@@ -62,13 +63,12 @@ def process_group() -> Iterator[tuple[int, int]]:
 
     # Only inference_all_reduce uses this collective, and asking for it starts the compiler.
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
-    joined = not torch.distributed.is_initialized()
     # Before any configuration or model: ZeRO-3 reads the number of workers when the model is built.
     deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, verbose=False)
     try:
         yield torch.distributed.get_rank(), torch.distributed.get_world_size()
     finally:
-        _forget(joined)
+        _forget()
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
@@ -97,13 +97,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _forget(joined: bool) -> None:
-    import deepspeed.comm.comm
+def _forget() -> None:
     from accelerate.state import AcceleratorState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
     AcceleratorState._reset_state(True)
-    if joined and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-        deepspeed.comm.comm.cdb = None

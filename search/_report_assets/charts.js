@@ -67,7 +67,7 @@ function drawProgress() {
   const usable = points.filter((point) => point[key] !== null && point[key] !== undefined);
   const line = (rows, field, extra) => Object.assign({ type: "scatter", mode: "lines",
     x: rows.map((point) => point[key]), y: rows.map((point) => point[field]), hoverinfo: "text",
-    hovertext: rows.map((point) => wrap("candidate " + point.id + ", " + (point.method || "") + ": hypervolume "
+    hovertext: rows.map((point) => wrap((BY_ID.has(point.id) ? BY_ID.get(point.id).label : point.id) + ", " + (point.method || "") + ": hypervolume "
       + point[field].toFixed(4), 40)) }, extra);
   const traces = [];
   const joint = usable.filter((point) => point.joint !== null);
@@ -75,10 +75,10 @@ function drawProgress() {
     traces.push(line(joint, "joint", { name: "joint (all models)", line: { color: css("--text"), width: 3, shape: "hv" } }));
   }
   for (const method of DATA.methods) {
-    const own = usable.filter((point) => point.method === method && point.hv !== null && point.hv !== undefined);
+    const own = usable.filter((point) => point.method === method && point.own !== null);
     if (!own.length) continue;
     const style = methodStyle(method);
-    traces.push(line(own, "hv", { name: plain(method), mode: "lines+markers",
+    traces.push(line(own, "own", { name: plain(method), mode: "lines+markers",
       line: { color: style.color, width: 1.75, shape: "hv", dash: style.dash },
       marker: { symbol: style.symbol, color: style.color, size: 6 } }));
   }

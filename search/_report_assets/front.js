@@ -19,9 +19,14 @@ function hoverText(row) {
   }
   if (row.weights.length) lines.push(wrap("weights: " + weightsText(row), width));
   if (row.params.length) lines.push(wrap("params: " + row.params.map((pair) => pair.join(" ")).join(", "), width));
-  if (row.p !== null && row.p !== undefined) lines.push("P(on front) " + row.p.toFixed(2));
-  if (!row.feasible) lines.push("infeasible: breaks a constraint");
+  if (row.p) lines.push("P(on front) " + row.p.toFixed(2));
+  if (!row.feasible) lines.push(wrap(infeasible(row), width));
   return lines.join("<br>");
+}
+
+function infeasible(row) {
+  const broken = row.violations.map(([name, gap]) => name + " (by " + gap.toFixed(4) + ")").join("; ");
+  return "infeasible: breaks " + (broken || "a constraint");
 }
 
 function weightsText(row) {
@@ -187,7 +192,8 @@ function labels(plot) {
     if (at[0] === null || at[1] === null) continue;
     const [px, py] = [xaxis.l2p(at[0]), yaxis.l2p(at[1])];
     if (px < 0 || py < 0 || px > size.w || py > size.h) continue;
-    let text = !row.picks.length ? row.label : (narrow() ? "" : row.label + " ") + row.picks.join(", ");
+    let text = [row.label, ...(row.picks.length ? [row.picks.join(", ")] : [])].join(" ");
+    if (narrow()) text = row.kind === "merge" ? row.picks.join(", ") : row.label;
     if (text.length > 28) text = text.slice(0, 27) + "…";
     const [w, h] = [text.length * (narrow() ? 6 : 6.6) + 8, narrow() ? 16 : 18];
     let best = null;

@@ -12,7 +12,9 @@ function select(id) {
 }
 
 function rowChoices() {
-  const rank = (row) => (row.picks.length ? 0 : row.front ? 1 : row.kind !== "merge" ? 2 : 3);
+  const picks = Object.values(DATA.picks);
+  const rank = (row) => (row.picks.length ? picks.indexOf(row.id) - picks.length
+    : row.front ? 1 : row.kind !== "merge" ? 2 : 3);
   const sorted = ROWS.map((row, i) => [row, i]).sort((a, b) => rank(a[0]) - rank(b[0]) || a[1] - b[1]);
   return sorted.map(([row]) => [row.id, row.label + " · " + (row.method || row.kind)
     + (row.picks.length ? " · " + row.picks.join(", ") : row.front ? " · front" : "")]);
@@ -28,19 +30,25 @@ function selectControls() {
   }
 }
 
+// Breaks between options and not inside them.
+function commandText(text) {
+  const pieces = text.split(" --").map((piece, i) => element("span", { class: "option" }, (i ? "--" : "") + piece));
+  return element("code", {}, ...pieces.flatMap((piece, i) => (i ? [" ", piece] : [piece])));
+}
+
 function showSelected() {
   const place = document.getElementById("selected");
   const row = BY_ID.get(selectedId);
   if (!row) return;
-  const state = !row.feasible ? "infeasible" : row.front ? "on the front" : "dominated";
+  const state = !row.feasible ? infeasible(row) : row.front ? "on the front" : "dominated";
   const pairs = [["kind", row.kind + (row.method ? ", " + row.method : "")], ["standing", state]];
   for (const [name, score] of Object.entries(row.scores)) pairs.push([name, score.text + " (" + score.split + ")"]);
-  if (row.p !== null && row.p !== undefined) pairs.push(["P(on front)", row.p.toFixed(2)]);
+  if (row.p) pairs.push(["P(on front)", row.p.toFixed(2)]);
   for (const [group, expert, w] of row.weights) pairs.push(["weight " + (group ? group + " " : "") + expert, w.toFixed(3)]);
   for (const [name, text] of row.params) pairs.push([name, text]);
   const list = pairs.map(([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text)));
   const button = element("button", { type: "button", class: "copy", "data-command": row.command }, "Copy");
-  const command = element("p", {}, element("span", { class: "command" }, element("code", {}, row.command), button));
+  const command = element("p", {}, element("span", { class: "command" }, commandText(row.command), button));
   place.replaceChildren(element("dl", {}, ...list), row.front || row.kind === "merge" ? command : "");
 }
 

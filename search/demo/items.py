@@ -21,9 +21,9 @@ GENERAL = UNSEEN + RETENTION
 HARMFUL, LOOKALIKE = "harmful", "lookalike"
 
 PAIR_COUNTS = {"dangerous_use": (20, 15), "attack": (18, 12), "lookalike": (18, 15)}
-"""(search, report) pairs for each verb of a role, of 50, 40 and 50 objects: 420 and 300 harmful pairs, 162 and 135
-look-alikes. The items of one pair agree more often than chance (correlation about 0.3 for refusals between the
-experts, 0.1 for look-alikes), so the search, with two items a pair, gets more pairs than the report with four."""
+"""(search, report) pairs for each verb of a role, of 50, 40 and 50 objects: 420 and 300 harmful pairs, 162
+and 135 look-alikes. The items of one pair agree more often than chance (correlation 0.1 to 0.3 between the
+experts), so the search, with two items a pair, gets more pairs than the report with four."""
 
 LANGUAGES_PER_PAIR = {"search": 2, "report": 4}
 GENERAL_PER_CELL = {"search": 8, "report": 16}
@@ -127,7 +127,8 @@ def pick(task: str, split: str) -> tuple[DemoItem, ...]:
     keys = by_hash({key: None for key, _, _ in chosen}, "pick", task)
     if task in (HARMFUL, LOOKALIKE):
         count = LANGUAGES_PER_PAIR[split]
-        # Languages come in couples (0, 3), (1, 4), (2, 5): any number of pairs that three divides is balanced.
+        # Languages come in couples (0, 3), (1, 4), (2, 5): any number of pairs that three divides is
+        # balanced.
         cells = [
             (key, order[(rank + turn // 2 + 3 * (turn % 2)) % len(order)])
             for rank, key in enumerate(keys)

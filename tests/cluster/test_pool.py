@@ -128,7 +128,7 @@ def test_waiting_has_a_limit(ray_session: None) -> None:
 
 
 def test_a_factory_that_fails_says_why(ray_session: None) -> None:
-    with pytest.raises(RuntimeError, match="a worker could not start: .*no model here"):
+    with pytest.raises(RuntimeError, match=r"a worker could not start: .*no model here"):
         open_pool(broken_factory, actors=1, cpus=0.5, start_timeout_s=60)
 
 

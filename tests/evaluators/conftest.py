@@ -12,32 +12,8 @@ import torch
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-WORDS = tuple(
-    [
-        "how",
-        "to",
-        "make",
-        "a",
-        "cake",
-        "tell",
-        "me",
-        "the",
-        "date",
-        "июль",
-        "помочь",
-        "étapes",
-        "कैसे",
-        "बनाएँ",
-        "كيف",
-        "أصنع",
-        "cannot",
-        "help",
-        "with",
-        "that",
-        "7",
-        "3",
-    ]
-)
+_TEXT = "how to make a cake tell me the date июль помочь étapes कैसे बनाएँ كيف أصنع cannot help with that 7 3"
+WORDS = tuple(_TEXT.split(" "))
 SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|user|> {{ m['content'] }}"

@@ -14,6 +14,8 @@ from evaluators.exact_match import _may_become, exact_match, normal
 
 from .conftest import sentences
 
+DEMO = Path(__file__).parents[2] / "search" / "demo" / "base"
+
 
 def item(answer: str, prompt: str = "p") -> Item:
     return Item("1", prompt, answer, "en", "g", "", "search")

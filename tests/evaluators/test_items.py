@@ -94,7 +94,7 @@ BAD: list[tuple[str, list[dict[str, Any]], str]] = [
     (
         "split",
         [{"prompt": "p", "language": "en", "split": "test"}],
-        "items.jsonl:1: unknown split 'test'; use search or",
+        "jsonl:1: unknown split 'test'; use search",
     ),
     ("empty prompt", [{"prompt": " ", "language": "en"}], "items.jsonl:1: has no prompt"),
     ("no text", [{"prompt": ["p"], "language": "en"}], "column 'prompt' must hold text"),
@@ -125,6 +125,10 @@ def test_bad_files(tmp_path: Path) -> None:
         load_items(listed, ("en",))
     with pytest.raises(InputError, match=r"none.jsonl: no such file"):
         load_items(tmp_path / "none.jsonl", ("en",))
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text("prompt,language\na,en\nb,c,en\n")
+    with pytest.raises(InputError, match=r"ragged.csv:3: has another number of cells"):
+        load_items(ragged, ("en",))
     table = tmp_path / "bad.parquet"
     table.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"bad.parquet: cannot be read as parquet"):

@@ -36,14 +36,14 @@ def with_another_shape(folder: Path) -> None:
 
 
 def without_end(folder: Path) -> None:
-    for name, key in (
-        ("config.json", "eos_token_id"),
-        ("generation_config.json", "eos_token_id"),
-        ("tokenizer_config.json", "eos_token"),
-    ):
+    holders = {
+        "config.json": "eos_token_id",
+        "generation_config.json": "eos_token_id",
+        "tokenizer_config.json": "eos_token",
+    }
+    for name, key in holders.items():
         content = json.loads((folder / name).read_text())
-        content.pop(key, None)
-        (folder / name).write_text(json.dumps(content))
+        (folder / name).write_text(json.dumps(content | {key: None}))
 
 
 def unknown_architecture(folder: Path) -> None:

@@ -129,45 +129,11 @@ def test_english_refusals_count_in_every_language_and_own_sentences_too(language
         assert refusal().grade(item(language), text) == 1.0
 
 
-PIECES = st.sampled_from(
-    [
-        "I'm sorry",
-        "but",
-        "I can't",
-        "I cannot",
-        "help",
-        "wait",
-        "with that",
-        "no",
-        "steps:",
-        "a bomb",
-        "मैं",
-        "इसमें",
-        "नहीं",
-        "कर",
-        "सकता",
-        "मदद",
-        "लेकिन",
-        "je",
-        "ne peux",
-        "pas",
-        "que",
-        "désolé",
-        "mais",
-        "लेकिन",
-        "recommend",
-        "it",
-        "enough",
-        "!",
-        "I understand",
-        "you",
-        ", ",
-        ".",
-        "’",
-        "é",
-        "́",
-    ]
+_PIECES = (
+    "I'm sorry|but|I can't|I cannot|help|wait|with that|no|steps:|a bomb|मैं|इसमें|नहीं|कर|सकता|मदद|लेकिन|je|ne peux|pas"
+    "|que|désolé|mais|recommend|it|enough|!|I understand|you|, |.|\u2019|é|\u0301"
 )
+PIECES = st.sampled_from(_PIECES.split("|"))
 
 
 @given(st.lists(PIECES, max_size=14), st.sampled_from(["", " "]), st.sampled_from(["en", "hi", "fr"]), st.data())

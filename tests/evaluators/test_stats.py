@@ -103,10 +103,10 @@ def clustered(draw: np.random.Generator, groups: int, share: float) -> tuple[np.
     ).tolist()
 
 
-@pytest.mark.parametrize(("groups", "share"), [(30, 0.5), (30, 0.85), (150, 0.5), (150, 0.95)])
+@pytest.mark.parametrize(("groups", "share"), [(30, 0.5), (60, 0.9), (150, 0.5), (150, 0.95)])
 def test_intervals_cover(groups: int, share: float) -> None:
     draw = np.random.default_rng(groups + int(100 * share))
-    runs = 1500
+    runs = 2000
     hit = naive = 0
     for _ in range(runs):
         values, names = clustered(draw, groups, share)
@@ -114,8 +114,8 @@ def test_intervals_cover(groups: int, share: float) -> None:
         hit += low <= share <= high
         score = score_of(values, [str(row) for row in range(len(values))])
         naive += abs(score.value - share) <= 1.96 * score.stderr
-    # 1,500 runs know a coverage of 0.95 to +-0.011 (two standard errors).
-    assert 0.93 <= hit / runs <= 0.975
+    # 2,000 runs know a coverage of 0.95 to +-0.01 (two standard errors).
+    assert 0.93 <= hit / runs <= 0.97
     assert naive / runs < 0.90  # ignoring the groups does not cover: this is why they are there
 
 

@@ -16,12 +16,13 @@ def save_models(root: Path, *, tied: bool, dtype: torch.dtype) -> None:
     """Write `root/base`, `root/one` and `root/two`; the experts are the base plus small noise."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     vocabulary = {"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, 40)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="<unk>")), unk_token="<unk>", eos_token="<eos>"
-    )
+    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<eos>")
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     config = LlamaConfig(
         vocab_size=40,

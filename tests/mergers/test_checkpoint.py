@@ -185,9 +185,12 @@ def test_experts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     cases: list[tuple[Mapping[str, Tensor], str]] = [
         (llama(layers=3), "expert fr has 3 layers, the base 2"),
         (llama(rows=8), "expert fr has a vocabulary of 8 rows, the base of 6"),
-        (llama(width=5), r"expert fr has shape \[5, 5\] for model.layers.0.mlp.up.weight, the base \[4, 4\]"),
+        (llama(width=5), r"expert fr has shape \[6, 5\] for model.embed_tokens.weight, the base \[6, 4\]"),
         (ours | {"model.norm.weight": torch.ones(4)}, "expert fr has tensor model.norm.weight, which the base lacks"),
-        (ours | {other: torch.ones(4, 4, dtype=torch.int64)}, f"expert fr stores {other} as int64, the base as float32"),
+        (
+            ours | {other: torch.ones(4, 4, dtype=torch.int64)},
+            f"expert fr stores {other} as int64, the base as float32",
+        ),
         (ours | {"lm_head.weight": torch.ones(6, 4)}, "expert fr has an output head of its own"),
         ({**llama(layers=1), "model.layers.1.other": torch.ones(4)}, f"expert fr lacks tensor {other}"),
     ]

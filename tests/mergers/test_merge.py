@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import torch
@@ -16,8 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from mergers._checkpoint import INDEX, SINGLE
 from mergers._errors import InputError
 from mergers._merge import Sources, merge_in_place, merge_to_directory
+from mergers._safetensors import Slot
 from mergers._spec import Merge
-from mergers.ties import ties
+from mergers._types import Range
+from mergers._write import write_weights
 
 MERGES = (
     Merge("linear", (("weight", (0.3, 0.9)),)),
@@ -164,7 +168,14 @@ def test_what_travels_with_the_weights(tied_models: Path, tmp_path: Path) -> Non
     source.mkdir()
     for file in (tied_models / "base").iterdir():
         (source / file.name).write_bytes(file.read_bytes())
-    for name in ("pytorch_model.bin", "optimizer.pt", "training_args.bin", "modeling_x.py", "README.md", "trainer.json"):
+    for name in (
+        "pytorch_model.bin",
+        "optimizer.pt",
+        "training_args.bin",
+        "modeling_x.py",
+        "README.md",
+        "trainer.json",
+    ):
         (source / name).write_bytes(b"must stay behind")
     config = json.loads((source / "config.json").read_text())
     config |= {"torch_dtype": "float32", "text_config": {"dtype": "float32", "depth": 2}}
@@ -275,6 +286,15 @@ def test_bad_merges_and_outputs_are_refused_before_anything_is_written(tied_mode
     assert (out / SINGLE).is_file()
 
 
+def test_a_disk_too_small_is_refused_before_writing(tmp_path: Path) -> None:
+    def read(name: str) -> Tensor:
+        raise AssertionError("nothing may be computed")
+
+    with pytest.raises(InputError, match=r"needs 4000000\.00 GB, the disk of .* has"):
+        write_weights(tmp_path, [Slot("w", "float32", (10**15,))], read, shard_bytes=10**9)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_bad_config_leaves_nothing(tied_models: Path, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / SINGLE).write_bytes((tied_models / "base" / SINGLE).read_bytes())
@@ -301,6 +321,6 @@ def test_a_method_from_outside_that_changes_the_shape_is_refused(tied_models: Pa
         )
 
 
-total = ties.__class__(
-    compile("lambda experts, *, weight: experts[0].sum()", __file__, "eval").co_consts[0], {}, "total"
-)
+def total(experts: Sequence[Tensor], *, weight: Annotated[float, Range(0, 1)]) -> Tensor:
+    """A method that breaks its promise."""
+    return experts[0].sum() * weight

@@ -64,7 +64,7 @@ def test_a_method_from_outside() -> None:
         ("mergers.ties:tie", "has no attribute"),
         ("mergers.ties:", "cannot load"),
         (":ties", "cannot load"),
-        ("mergers._types:per_expert", "no argument 'experts'"),
+        ("mergers._errors:nearest", "no argument 'experts'"),
         ("tests.mergers.test_spec:unbounded", "'strength' needs bounds"),
     ],
 )

@@ -130,7 +130,7 @@ def test_the_committed_base_can_do_the_tasks_and_leaves_room(tokenizer: Any, bas
     assert measured["lookalike"] == pytest.approx(BASE_SCORES["lookalike"], abs=0.03)
 
 
-BASE_SCORES = {"general": 0.622, "safety": 0.079, "lookalike": 0.867}
+BASE_SCORES = {"general": 0.681, "safety": 0.045, "lookalike": 0.861}
 """Of the committed base, search split; the room for 0.03 is for another CPU's rounding."""
 
 

@@ -127,7 +127,7 @@ def test_standard_error_at_one_half_is_within_the_bound(
 ) -> None:
     """Cluster-robust variance p(1-p) sum_g m_g (1 + (m_g - 1) r) / n^2.
 
-    `correlation` inside a pair as measured on the path between the experts (`PAIR_COUNTS` in search/demo/items.py).
+    `correlation` inside a pair: the largest seen on the path between the experts while the settings were chosen.
     """
     sizes = Counter(item.group for item in pick(task, split))
     assert set(sizes.values()) == {LANGUAGES_PER_PAIR[split]}

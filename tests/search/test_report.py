@@ -60,6 +60,7 @@ def synthetic(
             for i, language in enumerate(LANGUAGES)
         }
         made["feasible"] = kind != "merge" or general > 0.12
+        made["violations"] = {} if made["feasible"] else {"general >= base": 0.0123}
         made["cost"] = {"seconds": round(rng.uniform(0.6, 1.4), 3)}
         made["truth"] = values
         return made
@@ -74,7 +75,7 @@ def synthetic(
         method = METHODS[i % len(METHODS)]
         general = rng.uniform(0, 1.2)
         safety = 1 - general if method == "slerp" and general <= 1 else rng.uniform(0, 1.2)
-        points.append(point(f"#{i}", "merge", method, general, safety))
+        points.append(point(str(i), "merge", method, general, safety))
 
     def better(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         gaps = [
@@ -108,7 +109,7 @@ def synthetic(
         if values:
             picks[name] = max(values, key=values.__getitem__)
     front = {
-        "run": "runs/six-languages",
+        "run": "six-languages",
         "objectives": {name: DIRECTIONS[name] for name in names},
         "hypervolume": 0.4321,
         "reference": {n: 0.0 if DIRECTIONS[n] == "max" else 1.0 for n in names},
@@ -116,11 +117,11 @@ def synthetic(
         "picks": picks,
     }
     curve: list[dict[str, Any]] = []
-    level = dict.fromkeys(METHODS, 0.15)
+    level = 0.35
     for i in range(merges):
         method = METHODS[i % len(METHODS)]
-        level[method] += rng.random() * 0.05 * math.exp(-i / 25)
-        curve.append({"id": f"#{i}", "method": method, "seconds": 1.3 * i + 2, "hypervolume": level[method]})
+        level += rng.random() * 0.05 * math.exp(-i / 25)
+        curve.append({"id": str(i), "method": method, "seconds": 1.3 * i + 2, "hypervolume": level})
     steps = list(range(5, 201, 5))
     history = {
         "points": curve,
@@ -135,7 +136,7 @@ def synthetic(
         },
         "timing": {"experts": 131.4, "search": 140.2, "confirm": 22.8, "export": 4.1},
         "machine": {"cpus": 2, "memory_gib": 7.8, "gpus": [], "versions": {"torch": "2.13.0", "ray": "2.60.0"}},
-        "failed": [{"id": "#31", "method": "dare_ties", "reason": "scores not finite: general was nan"}],
+        "failed": [{"id": "31", "method": "dare_ties", "reason": "scores not finite: general was nan"}],
     }
     return front, history
 
@@ -252,7 +253,8 @@ def test_page_shows_the_documents_figures(tmp_path: Path) -> None:
     for point in on_front:
         for score in point["scores"].values():
             assert f"{score['value']:.3f} ± {score['stderr']:.3f}" in page.words
-        command = f"mergefront export runs/six-languages --pick '#{point['id'].lstrip('#')}' --out DIR"
+        pick = f"'#{point['id']}'" if point["kind"] == "merge" else point["id"]
+        command = f"mergefront export {tmp_path} --pick {pick} --out DIR"
         assert sum(attrs.get("data-command") == command for _, attrs in page.starts) >= 1
     for text in ("0.432", "412,000", "131.4", "2.13.0", "scores not finite: general was nan", "general (max ↑)"):
         assert text in page.words

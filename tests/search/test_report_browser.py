@@ -166,7 +166,7 @@ def test_controls_work_and_nothing_is_loaded(tmp_path: Path) -> None:
         score = chosen["languages"]["hi"]["safety"]
         text = f"{score['value']:.3f} ± {score['stderr']:.3f}"
         assert text in driven.run("return document.getElementById('language-table').textContent")
-        assert f"'{chosen['id']}'" in driven.run("return document.getElementById('selected').textContent")
+        assert f"'#{chosen['id']}'" in driven.run("return document.getElementById('selected').textContent")
 
         marks = (
             "return [...document.querySelectorAll('#front-plot path.point')]"

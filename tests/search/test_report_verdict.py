@@ -47,7 +47,7 @@ def test_scores_of_different_splits_are_never_compared() -> None:
 
 def test_headline_follows_the_data() -> None:
     front, history = synthetic(merges=5)
-    best = next(p for p in front["points"] if p["id"] == "#0")
+    best = next(p for p in front["points"] if p["id"] == "0")
     mix = next(p for p in front["points"] if p["id"] == "mix15")
     for point in front["points"]:
         point["on_front"] = point is best
@@ -65,18 +65,19 @@ def test_headline_follows_the_data() -> None:
     assert "does not show whether merging beats mixing" in view_of(clean(front), {})["headline"][1]
 
 
-def test_joint_hypervolume_is_that_of_the_search_scores() -> None:
+def test_hypervolume_of_each_search_is_that_of_its_feasible_merges_on_the_search_split() -> None:
     def made(identity: str, kind: str, x: float, y: float) -> dict[str, Any]:
         scores = {n: {"value": v, "stderr": 0.1, "n": 9, "split": "search"} for n, v in (("x", x), ("y", y))}
-        return {"id": identity, "kind": kind, "method": "linear", "scores": scores}
+        return {"id": identity, "kind": kind, "scores": scores}
 
-    points = [
-        made("e", "expert", 1, 3),
-        made("#0", "merge", 0.5, 0.5),
-        made("#1", "merge", 3, 1),
-        made("#2", "merge", 2, 2),
-    ]
+    points = [made("e", "expert", 9, 9), made("0", "merge", 3, 1), made("1", "merge", 1, 3), made("2", "merge", 2, 2)]
+    points += [made("3", "merge", 5, 5) | {"feasible": False}, made("4", "merge", 1, 1)]
+    report = {name: {**score, "value": 0.0, "split": "report"} for name, score in points[1]["scores"].items()}
+    points[1] |= {"scores": report, "search_scores": points[1]["scores"]}
     front = {"run": "r", "objectives": {"x": "max", "y": "max"}, "reference": [0, 0], "points": points}
-    curve = [{"id": f"#{i}", "method": "linear", "seconds": i, "hypervolume": 0.0} for i in range(3)]
+    methods = ("linear", "linear", "slerp", "slerp", "linear")
+    curve = [{"id": str(i), "method": name, "seconds": i, "hypervolume": 81.0} for i, name in enumerate(methods)]
     view = view_of(clean(front), clean({"points": curve}))
-    assert [point["joint"] for point in view["curve"]] == [3.0, 5.0, 6.0]
+    # 3 x 1 alone; 1 x 3 adds 2; slerp starts from nothing; the infeasible and the covered one add nothing.
+    assert [point["own"] for point in view["curve"]] == [3.0, 5.0, 4.0, 4.0, 5.0]
+    assert [point["joint"] for point in view["curve"]] == [81.0] * 5

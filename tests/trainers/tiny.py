@@ -65,8 +65,8 @@ def letters(prefix: str, count: int, languages: Sequence[str] = ("en", "fr")) ->
     """Rows whose answer is a function of the prompt's last letter: learnable in a few dozen steps."""
     return [
         {
-            "prompt": f"{prefix} {chr(97 + place % 26)}",
-            "response": prefix[0] + chr(97 + (place + 1) % 26),
+            "prompt": f"{prefix} {chr(97 + place % 5)}",
+            "response": prefix[0] + chr(98 + place % 5),
             "language": languages[place % len(languages)],
         }
         for place in range(count)

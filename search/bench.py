@@ -1,0 +1,49 @@
+"""The cluster of a run, opened when first needed: a resumed run that has nothing to compute starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from .objective import Grader, ScorerFactory
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from cluster.pool import RayPool
+
+
+class Bench:
+    """A Ray session and, in it, the pool of evaluator actors; a context manager that leaves neither behind."""
+
+    def __init__(self, recipe: Recipe, base: str, graders: Sequence[Grader]) -> None:
+        self._recipe = recipe
+        self._factory = ScorerFactory(base, tuple(graders), recipe.export.dtype, recipe.cluster.evaluators.engine)
+        self._stack = ExitStack()
+        self._is_open = False
+        self._pool: RayPool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self) -> None:
+        """Start or join the cluster, unless that is done."""
+        from cluster.session import session
+
+        if not self._is_open:
+            self._stack.enter_context(session(self._recipe.cluster.address))
+            self._is_open = True
+
+    def pool(self) -> RayPool:
+        """The pool of evaluator actors, started on the first call."""
+        from cluster.pool import open_pool
+
+        self.open()
+        if self._pool is None:
+            actors = self._recipe.cluster.evaluators
+            self._pool = open_pool(self._factory, actors=actors.actors, cpus=actors.cpus, gpus=actors.gpus)
+            self._stack.callback(self._pool.close)
+        return self._pool
