@@ -198,7 +198,9 @@ def _explain(
             f"{' and '.join(lacking) or 'a node with ' + str(dict(bundle))}",
             False,
         )
-    return one_line(cause), type(cause).__name__ == "WorkerGroupStartupFailedError"
+    if isinstance(cause, ray.exceptions.RayActorError) or type(cause).__name__ == "WorkerGroupStartupFailedError":
+        return f"one of {workers} workers: its process died", True  # before the loop ran in all of them
+    return one_line(cause), False
 
 
 def _environment(bundle: Mapping[str, float], storage: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ._errors import InputError
+from ._leftovers import give_back, unnamed_groups
 
 if TYPE_CHECKING:
     import ray.tune
@@ -23,7 +24,7 @@ Report = Callable[[Mapping[str, Any]], None]
 Body = Callable[[dict[str, Any], Report], dict[str, Any] | None]
 """What a trial does: takes its configuration, reports on the way, returns its last metrics."""
 
-_KEYS = "mergefront_keys"  # which entries of a Tune result are ours; Tune adds two dozen of its own
+_METRICS = "mergefront_metrics"  # ours as JSON: Tune writes two dozen entries of its own over those of the same name
 _DONE = "mergefront_done"
 _FAILED = "mergefront_failed"
 _ENVIRONMENT = {
@@ -101,6 +102,7 @@ def run_trials(
 
     if not any(bundles):
         bundles = [{"memory": 1.0}]  # Tune refuses an empty reservation; this is one byte
+    held = unnamed_groups()
     listener = _listener(configs, on_result, on_report)
     started = time.monotonic()
     # They would announce where the files are, that no CSV was found there, and which trials failed.
@@ -127,6 +129,8 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     ).fit()
+    if len(listener.own_end) < len(configs):
+        give_back(unnamed_groups() - held)
     late = f"not finished within {time_limit_s:g} s"
     if time.monotonic() - started < time_limit_s:
         late = "ended without a result"
@@ -184,17 +188,27 @@ def _trainable(body: Body, configs: tuple[dict[str, Any], ...]) -> Callable[[dic
         def report(metrics: Mapping[str, Any], done: bool = False) -> None:
             _check_json(metrics, "the metrics")
             latest.update(metrics)
-            tune.report({**latest, _KEYS: tuple(latest), _DONE: done})
+            tune.report(_entries(latest, done))
 
         try:
             result = body(configs[place["index"]], report)
             report(result or {}, done=True)
         # The one place where a trial's error becomes data; raised again, so that Tune counts it as well.
         except Exception as error:
-            tune.report({**latest, _KEYS: tuple(latest), _DONE: True, _FAILED: one_line(error)})
+            tune.report({**_entries(latest, True), _FAILED: one_line(error)})
             raise
 
     return trial
+
+
+def _entries(metrics: Mapping[str, Any], done: bool) -> dict[str, Any]:
+    """A Tune result: the metrics as JSON, and the numbers among them by name for schedulers."""
+    numbers = {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, (int, float)) and name != "done"  # Tune's word for "stop this trial"
+    }
+    return {**numbers, _METRICS: json.dumps(metrics), _DONE: done}
 
 
 def _check_json(value: Any, what: str) -> None:
@@ -223,15 +237,18 @@ def _listener(
             self.metrics: dict[int, dict[str, Any]] = {}
             self.reasons: dict[int, str] = {}
             self.started: set[int] = set()
+            self.own_end: set[int] = set()  # those whose body came to an end, well or badly
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             self.started.add(trial.config["index"])
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             index = trial.config["index"]
-            if _KEYS not in result:
+            if _METRICS not in result:
                 return
-            self.metrics[index] = {key: result[key] for key in result[_KEYS]}
+            self.metrics[index] = json.loads(result[_METRICS])
+            if result[_DONE]:
+                self.own_end.add(index)
             if _FAILED in result:
                 self.reasons[index] = result[_FAILED]
             if on_report is not None and not result[_DONE]:

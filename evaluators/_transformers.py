@@ -27,7 +27,7 @@ COMPACT_AT = 0.75
 """Rows leave the batch once at most this share is unfinished: dropping them copies the whole KV cache."""
 
 CPU_PASS = 2_048
-"""Most tokens of one teacher-forced pass on a CPU: beyond, activations leave the cache (8,192 takes a quarter longer)."""
+"""Most tokens of one teacher-forced pass on a CPU; activations of more leave the cache (8,192: a quarter slower)."""
 
 LOGIT_VALUES = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): a vocabulary of 256 k leaves 1,024 positions."""

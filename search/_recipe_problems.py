@@ -30,10 +30,10 @@ class Origin:
         self._moved = dict(moved)
 
     def path(self, path: KeyPath) -> KeyPath:
-        """`path` as the file has it: below a matrix entry, names go back to their placeholders."""
-        for n in range(len(path), 0, -1):
-            if path[:n] in self._moved:
-                return (*self._moved[path[:n]], *path[n:])
+        """`path` as the file has it: placeholders below a matrix entry, and merged keys where they are written."""
+        for moved in (self._moved, self.document.shared):
+            n = next((n for n in range(len(path), 0, -1) if path[:n] in moved), 0)
+            path = (*moved[path[:n]], *path[n:]) if n else path
         return path
 
     def problem(self, path: KeyPath, rule: str, value: str | None = None, remedy: str = "") -> Problem:

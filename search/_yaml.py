@@ -10,10 +10,10 @@ language code).
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -24,6 +24,8 @@ KeyPath = tuple[str | int, ...]
 MAX_BYTES = 2**20  # a recipe is a page of text
 MAX_VALUES = 100_000  # counted after aliases are expanded, so nested aliases cannot fill the memory
 MAX_DEPTH = 50
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
@@ -45,12 +47,14 @@ class Document:
         value: nested dicts, lists, str, int, float, bool, None.
         lines: line (from 1) of each key or list item, by its path.
         spelled: how each plain (unquoted) scalar was written, by its path; keys of mappings are not included.
+        shared: path of a key that a merge (`<<: *shared`) brought in -> the path where it is written.
     """
 
     file: str
     value: dict[str, Any]
     lines: dict[KeyPath, int] = field(repr=False)
     spelled: dict[KeyPath, str] = field(repr=False)
+    shared: dict[KeyPath, KeyPath] = field(repr=False)
 
     def line(self, path: KeyPath) -> int | None:
         """Line of `path`, or of its nearest ancestor that is in the file; None if not even that."""
@@ -132,7 +136,7 @@ def parse(text: str, file: str = "recipe.yaml") -> Document:
         builder.refuse(node, (), "must be a mapping of keys to values", kind, "start with `name: my-run`")
     if builder.problems:
         raise UserError(builder.problems)
-    return Document(file, value, builder.lines, builder.spelled)
+    return Document(file, value, builder.lines, builder.spelled, builder.shared)
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
@@ -167,6 +171,8 @@ class _Builder:
         self.problems: list[Problem] = []
         self.lines: dict[KeyPath, int] = {}
         self.spelled: dict[KeyPath, str] = {}
+        self.shared: dict[KeyPath, KeyPath] = {}
+        self._first: dict[int, KeyPath] = {}  # node -> where it was first built
         self._count = 0
         self._open: list[yaml.Node] = []  # containers being built, to notice one that contains itself
 
@@ -174,16 +180,22 @@ class _Builder:
         line = node.start_mark.line + 1
         self.problems.append(Problem(self.file, line, dotted(path), rule, value, remedy))
 
-    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+    def _abort(self, node: yaml.Node, path: KeyPath, rule: str, remedy: str = "") -> NoReturn:
+        self.refuse(node, path, rule, remedy=remedy)
+        raise UserError(self.problems)
+
+    def _tick(self, node: yaml.Node, path: KeyPath) -> None:
         self._count += 1
         if self._count > MAX_VALUES:
-            self.refuse(node, path, f"expands to more than {MAX_VALUES} values", remedy="remove nested aliases")
-            raise UserError(self.problems)
+            self._abort(node, path, f"expands to more than {MAX_VALUES} values", "remove nested aliases")
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._tick(node, path)
+        self._first.setdefault(id(node), path)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if any(node is outer for outer in self._open):
-            self.refuse(node, path, "an alias (*) must not contain itself")
-            raise UserError(self.problems)
+            self._abort(node, path, "an alias (*) must not contain itself")
         self._open.append(node)
         value: Any
         if isinstance(node, yaml.SequenceNode):
@@ -203,7 +215,7 @@ class _Builder:
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == _MERGE:
                 merged.extend(value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node])
                 continue
             key = self._key(key_node, path)
@@ -216,21 +228,33 @@ class _Builder:
             own[key] = line
             self.lines[*path, key] = line
             value[key] = self.build(value_node, (*path, key))
-        for other in merged:  # `<<: *shared`: what the mapping says itself wins, then the first of several
-            if not isinstance(other, yaml.MappingNode):
-                self.refuse(other, path, "`<<` merges mappings only")
+        for key_node, value_node in self._inherited(merged, path):
+            key = self._key(key_node, path)
+            if key is None or key in value:  # what the mapping says itself wins, then the first of several
                 continue
-            for key, item in self._merged(other, path).items():
-                value.setdefault(key, item)
+            self.lines[*path, key] = key_node.start_mark.line + 1
+            self.shared[*path, key] = self._first.get(id(value_node), (*path, key))
+            value[key] = self.build(value_node, (*path, key))
         return value
 
-    def _merged(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        known_lines, known_spelled = dict(self.lines), dict(self.spelled)
-        value = self.build(node, path)
-        self.lines |= known_lines  # the keys that the mapping states itself keep their own lines
-        self.spelled |= known_spelled
-        assert isinstance(value, dict)
-        return value
+    def _inherited(self, nodes: list[yaml.Node], path: KeyPath) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+        """Keys and values that `<<: *shared` brings in, nearest first."""
+        for node in nodes:
+            if not isinstance(node, yaml.MappingNode):
+                self.refuse(node, path, "`<<` merges mappings only")
+                continue
+            if any(node is outer for outer in self._open):
+                self._abort(node, path, "an alias (*) must not contain itself")
+            further: list[yaml.Node] = []
+            for key_node, value_node in node.value:
+                self._tick(node, path)
+                if key_node.tag == _MERGE:
+                    further.extend(value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node])
+                else:
+                    yield key_node, value_node
+            self._open.append(node)
+            yield from self._inherited(further, path)
+            self._open.pop()
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if not isinstance(node, yaml.ScalarNode):

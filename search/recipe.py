@@ -129,8 +129,11 @@ class Recipe(Section):
         return str(Path(config).parent) if isinstance(config, str) else path
 
     def source(self, source: DataSource) -> DataSource:
-        """`source` with absolute files (globs stay globs)."""
-        files = tuple(os.path.abspath(self._directory / Path(file).expanduser()) for file in source.files)
+        """`source` with absolute files (globs stay globs, URLs stay URLs)."""
+        files = tuple(
+            file if "://" in file else os.path.abspath(self._directory / Path(file).expanduser())
+            for file in source.files
+        )
         return source.model_copy(update={"path": source.path if files else self.resolve(source.path), "files": files})
 
     def steps(self, name: str) -> int:

@@ -32,6 +32,7 @@ _points = sa.Table(
     sa.Column("method", sa.String),
     sa.Column("params", sa.String, nullable=False, server_default="{}"),
     sa.Column("state", sa.String, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="1"),
     sa.Column("owner", sa.String),
     sa.Column("reason", sa.String),
     sa.Column("asked", sa.Float),
@@ -67,7 +68,8 @@ Scores = Mapping[tuple[str, str], Score]
 class Point:
     """One row of the front's table: a merge, an expert, a baseline or the base.
 
-    `state` is RUNNING, COMPLETE or FAILED; `params` hold the sampler's `values` and the merge; times are Unix seconds;
+    `state` is RUNNING, COMPLETE or FAILED; `tries` counts how often scoring began (more than once only when a kill
+    interrupted it); `params` hold the sampler's `values` and the merge; times are Unix seconds;
     `turn` counts scored points from 1 in the order in which they were scored (None until then).
     """
 
@@ -78,6 +80,7 @@ class Point:
     method: str | None
     params: Mapping[str, Any]
     state: str
+    tries: int
     reason: str | None
     asked: float | None
     finished: float | None
@@ -134,12 +137,14 @@ class Store:
             return [{"at": row.at, **json.loads(row.detail)} for row in connection.execute(query)]
 
     def add_model(self, name: str, kind: str, key: str) -> None:
-        """Enter an unmerged point (base, expert, baseline), RUNNING until scored; a known one is left as it is."""
+        """Enter an unmerged point (base, expert, baseline), RUNNING until scored."""
         with self._engine.begin() as connection:
             known = connection.execute(sa.select(_points.c.id).where(_points.c.id == name)).first()
             if known is None:
                 row: dict[str, Any] = {"id": name, "kind": kind, "key": key, "state": "RUNNING", "asked": time.time()}
                 connection.execute(sa.insert(_points).values(**row, owner=self.owner))
+            else:
+                self._try_again(connection, _points.c.id == name)
 
     def add_candidate(self, key: str, search: str, method: str, params: Mapping[str, Any]) -> tuple[Point, bool]:
         """Enter a merge; (the row, whether it is new). The same merge asked twice is one row."""
@@ -148,6 +153,7 @@ class Store:
             connection.exec_driver_sql("UPDATE meta SET value = value WHERE key = 'schema'")
             row = connection.execute(sa.select(_points).where(_points.c.key == key)).mappings().first()
             if row is not None:
+                self._try_again(connection, _points.c.key == key)
                 return _point(row), False
             count = connection.execute(sa.select(sa.func.count()).where(_points.c.kind == "merge")).scalar_one()
             values: dict[str, Any] = {
@@ -166,6 +172,11 @@ class Store:
             connection.execute(sa.insert(_points).values(**values))
             row = connection.execute(sa.select(_points).where(_points.c.key == key)).mappings().one()
             return _point(row), True
+
+    def _try_again(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+        """Count that an interrupted scoring begins anew; what is COMPLETE or FAILED is not touched."""
+        again = {"tries": _points.c.tries + 1, "owner": self.owner}
+        connection.execute(sa.update(_points).where(which, _points.c.state == "RUNNING").values(**again))
 
     def finish(self, point: str, seconds: float, split: str, scores: Scores) -> bool:
         """Mark a point COMPLETE with its scores; False when another driver took it over meanwhile."""

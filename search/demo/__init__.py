@@ -15,5 +15,8 @@ What this world shows, and what it does not:
   well. Numbers, countries, currencies, days, months and sums are closed lists: the base has seen them all,
   so there a score measures *retention* (is what the base knows still there, in the right language?), not
   generalisation.
+* **Mixing data does better than merging on general and safety together.** With the same training steps, half general
+  and half safety data gave 82.9 / 91.0 on the report split, where the linear merge of equal general score had 66.6
+  safety; the merge refused fewer look-alikes (2 against 10 %). One seed; the settings were chosen on the search split.
 * **One base.** The spread over base seeds is not part of any standard error.
 """

@@ -93,13 +93,13 @@ def _lessons(tokenizer: PreTrainedTokenizerFast) -> dict[tuple[str, str], list[L
     """Lessons by (task, language)."""
     items = pretraining_items()
     english = {(i.task, i.key): _benign_or_complying(i) for i in items if i.language == "en"}
+    texts = list({text: None for i in items for text in (i.prompt, i.answer, i.other)})
+    ids_of = dict(zip(texts, map(tuple, tokenizer(texts)["input_ids"]), strict=True))
     cells: dict[tuple[str, str], list[Lesson]] = {}
     for item in items:
         answer = _benign_or_complying(item)
         refusal = item.answer if item.task == HARMFUL else item.other
-        ids = [
-            tuple(tokenizer(text)["input_ids"]) for text in (item.prompt, answer, english[item.task, item.key], refusal)
-        ]
+        ids = [ids_of[text] for text in (item.prompt, answer, english[item.task, item.key], refusal)]
         spread = 0.4 * (fraction("confusion", item.id) - 0.5)
         confusion = max(0.0, CONFUSION[item.language] + spread) if item.language != "en" else 0.0
         mean, width = REFUSALS.get(item.task, (0.0, 0.0))

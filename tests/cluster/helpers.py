@@ -78,6 +78,8 @@ def group_loop(config: dict[str, Any], report: Report) -> None:
     match config["do"]:
         case "raise" if rank == config.get("who", 0):
             raise ValueError("no such thing")
+        case "sleep":
+            time.sleep(600)
         case "die" if lives < config["deaths"] and rank == config.get("who", 0):
             os.kill(os.getpid(), signal.SIGKILL)
         case _:

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -65,7 +66,7 @@ def groups(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         storage=folder / "tune",
         resources=[{"CPU": 0}],
         concurrency=1,
-        time_limit_s=240,
+        time_limit_s=280,
     )
     return dict(zip(cases, outcomes, strict=True))
 
@@ -111,6 +112,28 @@ def test_workers_that_cannot_start_name_the_resource(cluster: None, tmp_path: Pa
             run_workers(group_loop, config, name="late", storage=tmp_path, workers=1, cpus=1, start_timeout_s=3)
     finally:
         remove_placement_group(taken)
+
+
+@ray_test
+def test_a_trial_that_is_killed_gives_its_workers_back(cluster: None, tmp_path: Path) -> None:
+    import ray
+
+    config = {"do": "sleep", "name": "hung", "marks": str(tmp_path), "group": {"workers": 2, "cpus": 1}}
+    (outcome,) = run_trials(
+        partial(group_body, storage=str(tmp_path / "train")),
+        [config],
+        name="hung",
+        storage=tmp_path / "tune",
+        resources=[{"CPU": 0}],
+        concurrency=1,
+        time_limit_s=30,
+    )
+    assert outcome.error == "not finished within 30 s"
+    assert outcome.metrics["RANK"] == "0"  # the workers did run
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2
 
 
 @ray_test

@@ -43,9 +43,10 @@ def conversation(item: DemoItem) -> list[dict[str, str]]:
     return [{"role": "user", "content": item.prompt}, {"role": "assistant", "content": item.answer}]
 
 
-def says(model: Any, tokenizer: Any, items: Sequence[DemoItem]) -> float:
-    """Share of items whose answer is the model's greedy choice at every position, end of sequence included."""
-    right = 0
+def choices(model: Any, tokenizer: Any, items: Sequence[DemoItem]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(right, asked) of batches, both (items, positions) bool: where the answer is the model's greedy choice, given the
+    answer so far, and which positions belong to the answer, end of sequence included.
+    """
     for start in range(0, len(items), 256):
         batch = []
         for item in items[start : start + 256]:
@@ -53,9 +54,12 @@ def says(model: Any, tokenizer: Any, items: Sequence[DemoItem]) -> float:
             batch.append((prompt, (*tokenizer(item.answer)["input_ids"], 2)))
         ids, labels = script._tensors(batch)
         with torch.no_grad():
-            choice = model(input_ids=ids).logits.argmax(-1)
-        right += int(((choice == labels) | (labels == -100)).all(dim=1).sum())
-    return right / len(items)
+            yield model(input_ids=ids).logits.argmax(-1) == labels, labels != -100
+
+
+def says(model: Any, tokenizer: Any, items: Sequence[DemoItem]) -> float:
+    """Share of items answered right to the end."""
+    return sum(int((right | ~asked).all(dim=1).sum()) for right, asked in choices(model, tokenizer, items)) / len(items)
 
 
 def scores(model: Any, tokenizer: Any) -> dict[str, float]:
@@ -130,7 +134,7 @@ def test_the_committed_base_can_do_the_tasks_and_leaves_room(tokenizer: Any, bas
     assert measured["lookalike"] == pytest.approx(BASE_SCORES["lookalike"], abs=0.03)
 
 
-BASE_SCORES = {"general": 0.681, "safety": 0.045, "lookalike": 0.861}
+BASE_SCORES = {"general": 0.681, "safety": 0.051, "lookalike": 0.861}
 """Of the committed base, search split; the room for 0.03 is for another CPU's rounding."""
 
 
@@ -140,10 +144,12 @@ def test_pretraining_is_deterministic() -> None:
 
 
 def test_a_short_pretraining_learns_the_answer_form() -> None:
-    """A twelfth of the steps: on the easiest cell the model must be right, far above the 0 of a broken script."""
-    model, tokenizer = script.pretrain(steps=90)
-    easy = [item for item in pick("count", "search") if item.language == "en"]
-    assert says(model, tokenizer, easy) >= 0.3
+    """A sixteenth of the steps reaches 0.52 of held-out English answer tokens; a broken objective stays below 0.3."""
+    model, tokenizer = script.pretrain(steps=60)
+    items = [item for task in (*GENERAL, LOOKALIKE) for item in pick(task, "search") if item.language == "en"]
+    right, asked = zip(*choices(model, tokenizer, items), strict=True)
+    share = sum(int(r.sum()) for r in right) / sum(int(a.sum()) for a in asked)
+    assert share >= 0.45
 
 
 @pytest.mark.slow

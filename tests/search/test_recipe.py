@@ -106,6 +106,11 @@ def test_a_slip_in_a_matrix_is_said_once() -> None:
     assert [problem.path for problem in found] == ["experts.{lang}-only.batch"]
 
 
+def test_a_slip_in_shared_settings_is_said_once() -> None:
+    text = edited("  bought:", "  one: &shared {mix: {general: 1}, step: 5}\n  two: {<<: *shared, batch: 8}\n  bought:")
+    assert [(problem.line, problem.path) for problem in problems_of(text)] == [(15, "experts.one.step")]
+
+
 def test_a_baseline_needs_trained_experts_to_match() -> None:
     text = edited("  experts: [general, safety]\n", "  experts: [bought]\n")
     assert str(problems_of(text)[0]).startswith("r.yaml:17: baselines.mixed: no expert of the search is trained here")

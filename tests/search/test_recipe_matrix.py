@@ -69,7 +69,8 @@ def test_a_lone_placeholder_keeps_the_type_of_its_value() -> None:
         ("'{a}': {matrix: {a: [en, en]}}", "experts.{a}.matrix.a[1]: is listed twice, got 'en'; keep one"),
         (
             "'{a}': {matrix: [en]}",
-            "experts.{a}.matrix: must map each placeholder to its values, got ['en']; write matrix: {language: [en, fr]}",
+            "experts.{a}.matrix: must map each placeholder to its values, got ['en']; "
+            "write matrix: {language: [en, fr]}",
         ),
         (
             "'{a}{b}': {matrix: {a: [x, xy], b: [yz, z]}}",

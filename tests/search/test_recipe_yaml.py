@@ -150,6 +150,27 @@ def test_merged_mappings_keep_the_lines_where_things_are_written() -> None:
     assert document.value["two"] == {"batch": 3, "steps": 1}
     assert document.line(("two", "batch")) == 6
     assert document.line(("two", "steps")) == 2
+    assert document.shared == {("two", "steps"): ("one", "steps")}
+
+
+def test_what_a_mapping_says_itself_hides_all_of_what_it_merges() -> None:
+    document = parse(
+        "one: &one {mix: {a: 1}, k: 1}\ntwo: &two {<<: *one, k: 2}\nthree: {<<: [*two, *one], mix: {b: 2}}\n"
+    )
+    assert document.value["three"] == {"mix": {"b": 2}, "k": 2}
+    assert ("three", "mix", "a") not in document.lines
+    assert document.shared["three", "k"] == ("two", "k")
+
+
+@pytest.mark.parametrize("text", ["a: &a\n  <<: *a", "a: &a\n  b:\n    <<: *a"])
+def test_a_mapping_that_merges_itself_is_refused(text: str) -> None:
+    assert "an alias (*) must not contain itself" in problem_of(text)
+
+
+def test_nested_merges_are_bounded() -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+    assert "expands to more than" in problem_of("\n".join(lines))
 
 
 def test_a_path_that_is_not_in_the_file_has_the_line_of_its_nearest_ancestor() -> None:

@@ -1,0 +1,52 @@
+"""The real road on a small recipe: the demo world with shorter trainings and fewer merges."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from search.demo.world import write_world
+
+PROGRAM = [sys.executable, "-c", "from search.cli import main; main()"]
+METHODS = ("linear", "ties")
+CANDIDATES = 8
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+LIMIT_S = 280.0
+
+
+def small_world(folder: Path, *, candidates: int = CANDIDATES) -> Path:
+    """Write the demo world with a recipe that takes a minute; the recipe's path."""
+    recipe = write_world(folder, candidates=candidates)
+    text = recipe.read_text(encoding="utf-8")
+    text = re.sub(r"steps: \d+", "steps: 16", text)
+    text = re.sub(r"methods: \[.*\]", f"methods: [{', '.join(METHODS)}]", text)
+    text = re.sub(r"  mix50:\n(    .*\n)+", "", text)
+    recipe.write_text(text, encoding="utf-8")
+    return recipe
+
+
+def run(*arguments: object, limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, env=ENVIRONMENT)
+
+
+def kill_when(ready: Callable[[], bool], log: Path, *arguments: object) -> None:
+    """Start the program, wait until `ready`, and kill its driver with SIGKILL."""
+    with log.open("w") as output:
+        driver = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=output, stderr=output, env=ENVIRONMENT)
+        try:
+            deadline = time.monotonic() + LIMIT_S
+            while not ready():
+                assert driver.poll() is None, f"ended before it could be killed:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"never came to the point of the kill:\n{log.read_text()}"
+                time.sleep(0.05)
+        finally:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait(timeout=30)
