@@ -88,14 +88,14 @@ def run_workers(
     bundle = {kind: amount for kind, amount in (("CPU", float(cpus)), ("GPU", float(gpus))) if amount}
     check_fits([bundle] * workers, f"a group of {workers} workers")
     os.environ.update({**_TRAIN_ENVIRONMENT, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s)})
-    for life in range(restarts + 1):
-        failure = _attempt(loop, config, name, storage, workers, bundle, report, start_timeout_s)
-        if failure is None:
-            return
+    left = restarts
+    while (failure := _attempt(loop, config, name, storage, workers, bundle, report, start_timeout_s)) is not None:
         reason, lost = _explain(failure, workers, bundle, start_timeout_s)
         if not lost:
             raise WorkersFailed(reason) from failure
-    raise WorkersFailed(f"{reason} ({life + 1} attempts)") from failure
+        if left == 0:
+            raise WorkersFailed(f"{reason} ({restarts + 1} attempts)") from failure
+        left -= 1
 
 
 def _attempt(
@@ -180,7 +180,7 @@ def _explain(
         own = {}
         for rank, failure in sorted(error.worker_failures.items()):
             cause = getattr(failure, "_base_exc", failure)
-            died = isinstance(cause, ray.exceptions.RayError)
+            died = _is_death(cause)
             if not died and not any(sign in str(cause) for sign in _LOST_PEER):
                 return (one_line(cause) if workers == 1 else f"worker {rank}: {one_line(cause)}"), False
             own[rank] = "its process died" if died else one_line(cause)
@@ -198,9 +198,17 @@ def _explain(
             f"{' and '.join(lacking) or 'a node with ' + str(dict(bundle))}",
             False,
         )
-    if isinstance(cause, ray.exceptions.RayActorError) or type(cause).__name__ == "WorkerGroupStartupFailedError":
+    if _is_death(cause):
         return f"one of {workers} workers: its process died", True  # before the loop ran in all of them
     return one_line(cause), False
+
+
+def _is_death(error: BaseException) -> bool:
+    """Whether a worker's process is gone: Ray says so itself, or through Train, whose classes for it are not public."""
+    import ray
+
+    lost = ("WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError", "WorkerGroupStartupFailedError")
+    return isinstance(error, ray.exceptions.RayActorError) or type(error).__name__ in lost
 
 
 def _environment(bundle: Mapping[str, float], storage: Path) -> dict[str, str]:

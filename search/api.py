@@ -39,7 +39,7 @@ def front(run: str | Path, *, objectives: Sequence[str] = ()) -> dict[str, Any]:
     from .document import front_document
     from .rundir import read_run
 
-    with read_run(Path(run)) as opened:
+    with read_run(Path(run).absolute()) as opened:
         return front_document(opened.recipe, opened.store, opened.path, objectives=objectives)
 
 
@@ -62,7 +62,7 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     from .experts import input_hashes, models
     from .rundir import read_run
 
-    with read_run(Path(run)) as opened:
+    with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         wanted = exporting.resolve_picks(document, picks)
         known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
@@ -84,7 +84,7 @@ def report(run: str | Path) -> tuple[Path, Path]:
     from .report import write_report
     from .rundir import read_run
 
-    with read_run(Path(run)) as opened:
+    with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
         return write_report(document, history_of(opened, known), opened.path)
@@ -98,7 +98,7 @@ def write_demo(out: str | Path, *, candidates: int = 96) -> Path:
 
 
 def locate(recipe: Recipe | str | Path, out: str | Path | None) -> tuple[Recipe, Path]:
-    """A recipe, its file or a run directory -> the recipe and its run directory.
+    """A recipe, its file or a run directory -> the recipe and its run directory, absolute: workers have other folders.
 
     Raises:
         UserError: neither a recipe nor a run directory, or a run directory together with another `out`.
@@ -107,15 +107,15 @@ def locate(recipe: Recipe | str | Path, out: str | Path | None) -> tuple[Recipe,
     from .rundir import recipe_of
 
     if isinstance(recipe, Recipe):
-        return recipe, Path(out) if out is not None else run_directory(recipe)
+        return recipe, (Path(out) if out is not None else run_directory(recipe)).absolute()
     path = Path(recipe)
     if path.is_dir():
         if out is not None and Path(out).resolve() != path.resolve():
             rule = "a run directory has its place already"
             raise UserError(Problem(str(path), None, "--out", rule, str(out), "leave --out away, or give the recipe"))
-        return recipe_of(path), path
+        return recipe_of(path), path.absolute()
     loaded = load_recipe(path)
-    return loaded, Path(out) if out is not None else run_directory(loaded)
+    return loaded, (Path(out) if out is not None else run_directory(loaded)).absolute()
 
 
 def run_directory(recipe: Recipe) -> Path:

@@ -15,6 +15,7 @@ from evaluators._types import Score
 from mergers._spec import Merge, weights
 
 from . import front, items
+from .errors import Problem, UserError, suggestion
 from .feasible import feasible, margins
 from .recipe import Recipe
 from .store import Point, Scores, Store
@@ -37,7 +38,7 @@ def front_document(
         split: `search` to see the run as the search saw it, whatever is confirmed by now.
 
     Raises:
-        ValueError: an objective that the recipe does not have.
+        UserError: an objective that the recipe does not have.
     """
     wanted = _objectives(recipe, objectives)
     points = sorted((p for p in store.points() if p.state == "COMPLETE"), key=lambda point: point.turn or 0)
@@ -82,7 +83,8 @@ def _objectives(recipe: Recipe, chosen: Sequence[str]) -> dict[str, str]:
     known = dict(recipe.search.objectives)
     missing = [name for name in chosen if name not in known]
     if missing:
-        raise ValueError(f"--objective {missing[0]}: the recipe's objectives are {', '.join(known)}")
+        rule = f"the recipe's objectives are {', '.join(known)}"
+        raise UserError(Problem("", None, "--objective", rule, missing[0], suggestion(missing[0], known)))
     return {name: known[name] for name in known if not chosen or name in chosen}
 
 

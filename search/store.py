@@ -137,13 +137,19 @@ class Store:
             return [{"at": row.at, **json.loads(row.detail)} for row in connection.execute(query)]
 
     def add_model(self, name: str, kind: str, key: str) -> None:
-        """Enter an unmerged point (base, expert, baseline), RUNNING until scored."""
+        """Enter an unmerged point (base, expert, baseline), RUNNING until scored; one that FAILED gets another try.
+
+        A run cannot go on without it, so whoever runs again has mended what was wrong.
+        """
         with self._engine.begin() as connection:
             known = connection.execute(sa.select(_points.c.id).where(_points.c.id == name)).first()
             if known is None:
                 row: dict[str, Any] = {"id": name, "kind": kind, "key": key, "state": "RUNNING", "asked": time.time()}
                 connection.execute(sa.insert(_points).values(**row, owner=self.owner))
             else:
+                failed = _points.c.state == "FAILED"
+                again = sa.update(_points).where(_points.c.id == name, failed).values(state="RUNNING", reason=None)
+                connection.execute(again)
                 self._try_again(connection, _points.c.id == name)
 
     def add_candidate(self, key: str, search: str, method: str, params: Mapping[str, Any]) -> tuple[Point, bool]:

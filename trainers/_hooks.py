@@ -16,7 +16,7 @@ from ._schema import Report
 from ._types import TrainSpec
 
 
-class CountingTrainer(SFTTrainer):
+class CountingTrainer(SFTTrainer):  # type: ignore[misc]  # the library ships no types
     """SFTTrainer that adds up the ``tally`` of the batches it has trained on: int64 (sources, len(TALLY))."""
 
     counted: torch.Tensor
@@ -33,7 +33,7 @@ class CountingTrainer(SFTTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
-class Progress(TrainerCallback):
+class Progress(TrainerCallback):  # type: ignore[misc]  # the library ships no types
     """Reports every step, stops at a loss that is not finite, and marks checkpoints that all workers finished."""
 
     def __init__(self, spec: TrainSpec, workers: int, report: Report, seconds_before: float) -> None:
