@@ -47,11 +47,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from search.check import check
-
     from evaluators._types import Score
     from mergers._spec import Merge
     from search.api import export, front, report, run, write_demo
+    from search.check import check
     from search.errors import UserError
     from search.recipe import Recipe, load_recipe
 

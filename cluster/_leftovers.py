@@ -1,32 +1,46 @@
 """Reservations that nobody gives back.
 
-A placement group that an actor made outlives that actor until the whole job ends (Ray: it is done when job *and*
-creator are). So when Tune kills a trial that holds a worker group, the workers' CPUs stay taken, and whatever the
+A placement group outlives the actor that made it until the whole job ends. So when the controller of a worker group
+dies with its trial, or gives up on a worker that died while starting, the workers' CPUs stay taken, and whatever the
 same session does next waits for them. Ray Train's own cleaner needs the dashboard, which a local session has not.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import time
+
+_NIL = b"\xff"
 
 
-def unnamed_groups() -> frozenset[str]:
-    """Ids of the placement groups without a name that this job holds; those of Tune have names."""
+def release_orphans() -> int:
+    """Remove the placement groups of this job whose maker is dead; returns how many.
+
+    Reads the table that ``ray.util.placement_group_table`` shows without the makers.
+    """
     import ray
-    from ray.util import placement_group_table
-
-    job = ray.get_runtime_context().get_job_id()
-    table: dict[str, dict[str, Any]] = placement_group_table()
-    # An id ends with the id of its job.
-    return frozenset(
-        key for key, entry in table.items() if key.endswith(job) and not entry["name"] and entry["state"] != "REMOVED"
-    )
-
-
-def give_back(ids: frozenset[str]) -> None:
-    """Remove placement groups by id."""
+    from ray._private.state import state
     from ray._raylet import PlacementGroupID
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    for key in sorted(ids):
-        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(key)))
+    job = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    removed = 0
+    for record in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(record)
+        if (
+            group.creator_actor_dead
+            and group.creator_actor_id.strip(_NIL)  # what the driver itself made counts as made by a dead nobody
+            and not group.is_detached
+            and group.creator_job_id == job
+            and group.state != PlacementGroupTableData.REMOVED
+        ):
+            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
+            removed += 1
+    return removed
+
+
+def wait_for_orphans(limit_s: float) -> None:
+    """Remove orphans as soon as there are any; an actor is known to be dead only some time after its end."""
+    deadline = time.monotonic() + limit_s
+    while not release_orphans() and time.monotonic() < deadline:
+        time.sleep(0.2)

@@ -51,11 +51,10 @@ def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if address == "local":
-        # Ray listens beyond loopback, and whoever reaches it runs code: a token of this session alone, so that
-        # behaviour never depends on a leftover ~/.ray/auth_token.
-        if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Ray listens beyond loopback, and whoever reaches it runs code: a token of this session alone, so that behaviour
+    # never depends on a leftover ~/.ray/auth_token.
+    if address == "local" and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}

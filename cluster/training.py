@@ -21,6 +21,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ._channel import Inbox, Sender
 from ._errors import WorkersFailed
+from ._leftovers import wait_for_orphans
 from .trials import Report, check_fits, one_line
 
 Loop = Callable[[dict[str, Any], Report], None]
@@ -47,6 +48,7 @@ _PASSED_ON = (
 _LOST_PEER = ("Connection closed", "Connection reset", "Connection refused", "Broken pipe", "gloo", "NCCL")
 _POLL_S = 0.1
 _IMPORT_LIMIT_S = 120
+_ORPHANS_S = 3.0
 
 
 def run_workers(
@@ -93,6 +95,7 @@ def run_workers(
         reason, lost = _explain(failure, workers, bundle, start_timeout_s)
         if not lost:
             raise WorkersFailed(reason) from failure
+        wait_for_orphans(_ORPHANS_S)
         if left == 0:
             raise WorkersFailed(f"{reason} ({restarts + 1} attempts)") from failure
         left -= 1
@@ -199,7 +202,8 @@ def _explain(
             False,
         )
     if _is_death(cause):
-        return f"one of {workers} workers: its process died", True  # before the loop ran in all of them
+        which = "worker 0" if workers == 1 else "a worker"
+        return f"{which} of {workers}: its process died", True  # before the loop ran in all of them
     return one_line(cause), False
 
 

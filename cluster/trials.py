@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ._errors import InputError
-from ._leftovers import give_back, unnamed_groups
+from ._leftovers import release_orphans, wait_for_orphans
 
 if TYPE_CHECKING:
     import ray.tune
@@ -27,6 +27,8 @@ Body = Callable[[dict[str, Any], Report], dict[str, Any] | None]
 _METRICS = "mergefront_metrics"  # ours as JSON: Tune writes two dozen entries of its own over those of the same name
 _DONE = "mergefront_done"
 _FAILED = "mergefront_failed"
+_ORPHANS_EVERY_S = 2.0
+_ORPHANS_S = 3.0
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # no trial tables on the console
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies of every report
@@ -102,7 +104,6 @@ def run_trials(
 
     if not any(bundles):
         bundles = [{"memory": 1.0}]  # Tune refuses an empty reservation; this is one byte
-    held = unnamed_groups()
     listener = _listener(configs, on_result, on_report)
     started = time.monotonic()
     # They would announce where the files are, that no CSV was found there, and which trials failed.
@@ -130,7 +131,7 @@ def run_trials(
         ),
     ).fit()
     if len(listener.own_end) < len(configs):
-        give_back(unnamed_groups() - held)
+        wait_for_orphans(_ORPHANS_S)
     late = f"not finished within {time_limit_s:g} s"
     if time.monotonic() - started < time_limit_s:
         late = "ended without a result"
@@ -237,7 +238,14 @@ def _listener(
             self.metrics: dict[int, dict[str, Any]] = {}
             self.reasons: dict[int, str] = {}
             self.started: set[int] = set()
+            self.looked = 0.0
             self.own_end: set[int] = set()  # those whose body came to an end, well or badly
+
+        def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
+            # A trial that was stopped or killed leaves its worker group's reservation to the trials that wait.
+            if len(self.outcomes) > len(self.own_end) and time.monotonic() - self.looked > _ORPHANS_EVERY_S:
+                release_orphans()
+                self.looked = time.monotonic()
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             self.started.add(trial.config["index"])

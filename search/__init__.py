@@ -1,4 +1,4 @@
-"""The composition: recipe, search, front, export, report and command line. The only package that may import the other four.
+"""The composition: recipe, search, front, export, report, command line. It alone imports the other four packages.
 
 Part of mergefront.
 """

@@ -60,7 +60,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
         "tags": ["merge", "mergefront"] if facts["kind"] == "merge" else ["mergefront"],
     }
     lines = ["---", yaml_text(head).rstrip(), "---", "", f"# {title}", "", _summary(facts), ""]
-    lines += ["## Scores", "", f"| score | value | 95 % interval | items | split |", "|---|---|---|---|---|"]
+    lines += ["## Scores", "", "| score | value | 95 % interval | items | split |", "|---|---|---|---|---|"]
     lines += [_score_line(name, score) for name, score in facts["scores"].items()]
     if facts["languages"]:
         names = list(facts["scores"])

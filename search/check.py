@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import _recipe_checkpoints, _recipe_items, _recipe_machine, _recipe_output, _recipe_rows
-from search._recipe_estimates import Estimate, estimates
+from search._check import checkpoints, items, machine, output, rows
+from search._check.estimates import Estimate, estimates
 from search.errors import Problem, UserError
 from search.recipe import Recipe
 
@@ -21,7 +21,7 @@ class Report:
 
     Attributes:
         warnings: what may be meant and probably is not.
-        estimates: what the run will cost, one row each, for people; see `search._recipe_estimates`.
+        estimates: what the run will cost, one row each, for people; see `search._check.estimates`.
     """
 
     warnings: tuple[Problem, ...]
@@ -49,21 +49,21 @@ def check(recipe: Recipe, *, out: Path | None = None) -> Report:
     """
     directory = recipe.directory / recipe.storage if out is None else Path(out).absolute()
     where = (("storage",), "") if out is None else ((), str(out))
-    models = _recipe_checkpoints.inspect(recipe)
-    items = _recipe_items.inspect(recipe)
-    needs = _recipe_machine.needs(recipe, models.parameters)
+    models = checkpoints.inspect(recipe)
+    scored = items.inspect(recipe)
+    needs = machine.needs(recipe, models.parameters)
     problems = _unique(
         models.problems
-        + items.problems
-        + _recipe_rows.problems(recipe)
-        + _recipe_machine.problems(recipe, needs)
-        + _recipe_output.problems(recipe, directory, where)
-        + _recipe_output.disk_problems(recipe, directory, needs)
+        + scored.problems
+        + rows.problems(recipe)
+        + machine.problems(recipe, needs)
+        + output.problems(recipe, directory, where)
+        + output.disk_problems(recipe, directory, needs)
     )
     if problems:
         raise UserError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-    warnings = models.warnings + items.warnings + _recipe_machine.warnings(recipe, needs)
-    return Report(_unique(warnings), estimates(recipe, models.parameters, items, needs))
+    warnings = models.warnings + scored.warnings + machine.warnings(recipe, needs)
+    return Report(_unique(warnings), estimates(recipe, models.parameters, scored, needs))
 
 
 def _unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -96,7 +96,7 @@ def _merge_yaml(merge: Merge, base: str, experts: Sequence[str], dtype: str) -> 
         return mergekit_text(merge, base, experts, dtype)
     except InputError as reason:
         facts = {"merge_method": merge.method, "base_model": base, "experts": list(experts)}
-        return f"# {reason}\n" + card.yaml_text(facts | {"parameters": {k: v for k, v in merge.params}})
+        return f"# {reason}\n" + card.yaml_text(facts | {"parameters": dict(merge.params)})
 
 
 def _key(run: Run, point: str) -> str:

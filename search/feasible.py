@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._recipe_constraints import Constraint, aggregated, margin
+from ._recipe.constraints import Constraint, aggregated, margin
 from .store import Scores
 
 

@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
-from search import _yaml
-from search._recipe_constraints import Constraint
-from search._recipe_fields import Language, Name, Seed, Text, at_least_one, not_yet, one_of, refusal, tuple_of
-from search._recipe_lock import fingerprint
-from search._recipe_matrix import expand
-from search._recipe_models import (
+from search._recipe import yaml_text
+from search._recipe.constraints import Constraint
+from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, one_of, refusal, tuple_of
+from search._recipe.lock import fingerprint
+from search._recipe.matrix import expand
+from search._recipe.models import (
     ClusterSpec,
     DataSource,
     EvaluatorActors,
@@ -31,10 +31,10 @@ from search._recipe_models import (
     Section,
     TrainerWorkers,
 )
-from search._recipe_problems import Origin, translate
-from search._recipe_search import SearchSpec
-from search._recipe_training import Baseline, ExistingExpert, Expert, TrainedBaseline, TrainedExpert
-from search._yaml import Document, KeyPath
+from search._recipe.problems import Origin, translate
+from search._recipe.search import SearchSpec
+from search._recipe.training import Baseline, ExistingExpert, Expert, TrainedBaseline, TrainedExpert
+from search._recipe.yaml_text import Document, KeyPath
 from search.errors import Problem, UserError
 
 __all__ = [
@@ -195,13 +195,13 @@ def load_recipe(path: str | Path) -> Recipe:
             raise UserError(Problem(str(path), None, "", f"is a directory without {RECIPE}", remedy=remedy))
         directory = _original_directory(file / LOCK)
         file = file / RECIPE
-    document = _yaml.read(file)
+    document = yaml_text.read(file)
     return _validated(document, directory or Path(os.path.abspath(file)).parent)
 
 
 def parse_recipe(text: str, *, file: str = "recipe.yaml", directory: str | Path = ".") -> Recipe:
     """Validate a recipe held as text; `file` is its name for messages. Raises UserError as `load_recipe` does."""
-    return _validated(_yaml.parse(text, file), Path(os.path.abspath(directory)))
+    return _validated(yaml_text.parse(text, file), Path(os.path.abspath(directory)))
 
 
 def _original_directory(lock: Path) -> Path | None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from . import _report_sections as sections
-from ._report_rows import clean, csv_text
-from ._report_tags import Html, tag
-from ._report_view import view_of
+from ._report import sections
+from ._report.rows import clean, csv_text
+from ._report.tags import Html, tag
+from ._report.view import view_of
 
 _SCRIPTS = ("common.js", "front.js", "charts.js", "tables.js", "main.js")
 
@@ -86,7 +86,7 @@ def report_html(front: Mapping[str, Any], history: Mapping[str, Any], run: str =
 
 
 def _asset(name: str) -> str:
-    return (resources.files(__package__) / "_report_assets" / name).read_text(encoding="utf-8")
+    return (resources.files(__package__) / "_report" / "assets" / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

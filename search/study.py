@@ -19,7 +19,7 @@ from evaluators._types import Score
 from mergers._spec import Merge
 
 from . import front, items
-from ._recipe_constraints import Constraint
+from ._recipe.constraints import Constraint
 from .feasible import margins
 from .objective import Grader, Job
 from .samplers import make_sampler

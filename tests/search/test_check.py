@@ -340,7 +340,7 @@ def test_a_directory_that_holds_only_the_recipe_s_own_world_is_new(world: Path) 
 def test_a_directory_that_cannot_be_written_is_refused(world: Path) -> None:
     code = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from search._recipe_output import problems\nfrom search.recipe import load_recipe\n"
+        "from search._check.output import problems\nfrom search.recipe import load_recipe\n"
         "recipe = load_recipe(sys.argv[1])\n"
         "os.getuid() or os.setuid(65534)\n"  # root may write anywhere
         "print(problems(recipe, Path(sys.argv[2]), ((), sys.argv[2]))[0].rule)"
@@ -353,14 +353,12 @@ def test_a_directory_that_cannot_be_written_is_refused(world: Path) -> None:
 
 
 def test_a_disk_or_a_memory_too_small_is_refused(world: Path) -> None:
-    from search import _recipe_machine, _recipe_output
+    from search._check import machine, output
 
     recipe = recipe_of(world)
-    huge = _recipe_machine.needs(recipe, 10**15)
-    assert (
-        "experts and exports need about 2.8e+04 TB" in _recipe_output.disk_problems(recipe, world / "new", huge)[0].rule
-    )
-    rules = [problem.rule for problem in _recipe_machine.problems(recipe, huge)]
+    huge = machine.needs(recipe, 10**15)
+    assert "experts and exports need about 2.8e+04 TB" in output.disk_problems(recipe, world / "new", huge)[0].rule
+    rules = [problem.rule for problem in machine.problems(recipe, huge)]
     assert rules[0].startswith("1 actors with a model each needs at least 2e+03 TB of memory; this machine has ")
     assert rules[1].startswith(
         "one training (ZeRO 2, 1 workers) needs at least 1.6e+04 TB of memory; this machine has "

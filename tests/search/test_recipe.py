@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from search._recipe_lock import differences
+from search._recipe.lock import differences
 from search.errors import EXIT_BAD_INPUT, Problem, UserError
 from search.recipe import ExistingExpert, Recipe, TrainedBaseline, TrainedExpert, load_recipe, parse_recipe
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search._recipe_constraints import Constraint, ConstraintError, aggregated, margin, parse
+from search._recipe.constraints import Constraint, ConstraintError, aggregated, margin, parse
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search import _yaml
+from search._recipe import yaml_text
 from search.errors import UserError
 from search.recipe import Recipe, parse_recipe
 from tests.search.test_recipe import VALID
 
-DOCUMENT = _yaml.parse(VALID)
+DOCUMENT = yaml_text.parse(VALID)
 PATHS = tuple(DOCUMENT.lines)
 WORDS = st.sampled_from(
     ["general", "safety", "base", "knee", "match", "{lang}", "{x}", "#1", "best-general", "a/b", "5GB", ""]
@@ -29,7 +29,7 @@ TREES = st.recursive(
 
 
 @given(st.lists(st.tuples(st.sampled_from(PATHS), TREES), min_size=1, max_size=3))
-def test_any_change_gives_a_recipe_or_problems(changes: list[tuple[_yaml.KeyPath, Any]]) -> None:
+def test_any_change_gives_a_recipe_or_problems(changes: list[tuple[yaml_text.KeyPath, Any]]) -> None:
     value: Any = json.loads(json.dumps(DOCUMENT.value))
     for path, new in changes:
         place = value

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search._recipe_matrix import expand
-from search._yaml import parse
+from search._recipe.matrix import expand
+from search._recipe.yaml_text import parse
 
 WORDS = st.text("abcdefgh", min_size=1, max_size=4)
 AXES = st.dictionaries(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search import _yaml
-from search._yaml import KeyPath, parse, read
+from search._recipe import yaml_text
+from search._recipe.yaml_text import KeyPath, parse, read
 from search.errors import UserError
 
 TEXT = st.text(
@@ -136,7 +136,7 @@ def test_python_tags_run_nothing(tmp_path: Path) -> None:
 def test_nested_aliases_are_bounded() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    assert f"expands to more than {_yaml.MAX_VALUES} values" in problem_of("\n".join(lines))
+    assert f"expands to more than {yaml_text.MAX_VALUES} values" in problem_of("\n".join(lines))
 
 
 def test_all_duplicates_are_reported_at_once() -> None:
@@ -184,7 +184,7 @@ def test_a_path_that_is_not_in_the_file_has_the_line_of_its_nearest_ancestor() -
     [
         (b"a: 1\nb: \xff\n", ":2: must be UTF-8 text, got byte 0xff; save the file as UTF-8"),
         ("a: 1".encode("utf-16"), ":1: must be UTF-8 text, got byte 0xff; save the file as UTF-8"),
-        (b"#" * (_yaml.MAX_BYTES + 1), ": is larger than 1 MiB; a recipe is a page"),
+        (b"#" * (yaml_text.MAX_BYTES + 1), ": is larger than 1 MiB; a recipe is a page"),
     ],
 )
 def test_files_that_are_no_text(tmp_path: Path, data: bytes, message: str) -> None:

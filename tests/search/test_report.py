@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from search._report_rows import number, score_text, weights_of
+from search._report.rows import number, score_text, weights_of
 from search.report import write_report
 
 METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")

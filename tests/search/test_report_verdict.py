@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from search._report_rows import clean, rows_of
-from search._report_verdict import compare, paired_of
-from search._report_view import view_of
+from search._report.rows import clean, rows_of
+from search._report.verdict import compare, paired_of
+from search._report.view import view_of
 
 from .test_report import DIRECTIONS, synthetic
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.local import LocalPool
-from search._recipe_constraints import parse
+from search._recipe.constraints import parse
 from search.items import items_file, read_values
 from search.study import SearchFailed, run_search
 

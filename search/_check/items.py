@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search._recipe_rows import missing_files
-from search._yaml import KeyPath
+from search._check.rows import missing_files
+from search._recipe.yaml_text import KeyPath
 from search.errors import Problem
 from search.recipe import EvaluatorSpec, Recipe
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from search._recipe_fields import Size, Text, as_list, number, one_of, plugin, refusal, tuple_of, whole
+from search._recipe.fields import Size, Text, as_list, number, one_of, plugin, refusal, tuple_of, whole
 from search.errors import suggestion
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from search._recipe_fields import (
+from search._recipe.fields import (
     Language,
     Seed,
     Share,
@@ -25,7 +25,7 @@ from search._recipe_fields import (
     whole,
     whole_number,
 )
-from search._recipe_models import Section
+from search._recipe.models import Section
 
 TUNABLE = ("learning_rate", "batch", "warmup", "weight_decay", "steps")
 

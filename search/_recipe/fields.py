@@ -1,7 +1,7 @@
 """Field types of the recipe: each states its rule, its bounds and the remedy once, in words for a person.
 
 Built on pydantic's validators; what they raise carries `rule`, `remedy` and optionally `value` in the error's context,
-which `search._recipe_problems` turns into problems with a file and a line. References (a data name, an evaluator) are
+which `search._recipe.problems` turns into problems with a file and a line. References (a data name, an evaluator) are
 checked against the names in the validation context; without a context only the shape is checked.
 """
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ._report_rows import DASH, label_of, number, score_text, value_text
-from ._report_tags import Child, Html, join, table, tag
-from ._report_verdict import BOUND, Row, Standing, count, optimism
+from .rows import DASH, label_of, number, score_text, value_text
+from .tags import Child, Html, join, table, tag
+from .verdict import BOUND, Row, Standing, count, optimism
 
 View = Mapping[str, Any]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ._report_history import hypervolume_of, training_of
-from ._report_rows import rows_of
-from ._report_verdict import headline, paired_of, standings
+from .history import hypervolume_of, training_of
+from .rows import rows_of
+from .verdict import headline, paired_of, standings
 
 
 def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RUN") -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, ValidationInfo
 
-from search import _recipe_constraints
-from search._recipe_constraints import Constraint, ConstraintError
-from search._recipe_fields import (
+from search._recipe import constraints
+from search._recipe.constraints import Constraint, ConstraintError
+from search._recipe.fields import (
     as_list,
     at_least_one,
     not_yet,
@@ -22,7 +22,7 @@ from search._recipe_fields import (
     whole,
     whole_number,
 )
-from search._recipe_models import Section
+from search._recipe.models import Section
 from search.errors import suggestion
 
 
@@ -30,9 +30,9 @@ def _constraint(value: Any, info: ValidationInfo) -> Constraint:
     if isinstance(value, Constraint):
         return value
     if not isinstance(value, str):
-        raise refusal("a constraint is text", _recipe_constraints.EXAMPLE)
+        raise refusal("a constraint is text", constraints.EXAMPLE)
     try:
-        constraint = _recipe_constraints.parse(value)
+        constraint = constraints.parse(value)
     except ConstraintError as error:
         raise refusal(error.rule, error.remedy) from None
     known = (info.context or {}).get("evaluators")

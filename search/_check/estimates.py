@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from search._recipe_items import Items
-from search._recipe_machine import Needs, size
+from search._check.items import Items
+from search._check.machine import Needs, size
 from search.recipe import Recipe, TrainedBaseline, TrainedExpert
 
 CHARACTERS_PER_TOKEN = 3.0  # between English (about 4) and Arabic or Hindi (2 and less)

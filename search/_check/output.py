@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from search._recipe_lock import differences
-from search._recipe_machine import Needs, size
-from search._yaml import KeyPath
+from search._check.machine import Needs, size
+from search._recipe.lock import differences
+from search._recipe.yaml_text import KeyPath
 from search.errors import Problem
 from search.recipe import LOCK, RECIPE, Recipe
 

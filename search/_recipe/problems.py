@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from search._yaml import Document, KeyPath
+from search._recipe.yaml_text import Document, KeyPath
 from search.errors import Problem, dotted, shown, suggestion
 
 _SHAPES = {  # pydantic's error type -> rule and remedy

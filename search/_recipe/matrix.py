@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search._yaml import Document, KeyPath
+from search._recipe.yaml_text import Document, KeyPath
 from search.errors import Problem, dotted, shown, suggestion
 
 MAX_EXPERTS = 1000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search._yaml import KeyPath
+from search._recipe.yaml_text import KeyPath
 from search.errors import Problem, shown
 from search.recipe import ExistingExpert, Recipe, TrainedBaseline, TrainedExpert
 

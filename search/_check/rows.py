@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search._yaml import KeyPath
+from search._recipe.yaml_text import KeyPath
 from search.errors import Problem, shown, suggestion
 from search.recipe import DataSource, Recipe, TrainedBaseline, TrainedExpert
 

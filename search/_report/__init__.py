@@ -1,0 +1,1 @@
+"""The pieces of report.html and front.csv."""
