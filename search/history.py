@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from evaluators._stats import paired_difference
+
 from . import front
 from .experts import Model, training_record
 from .feasible import feasible
+from .items import read_values
 from .rundir import Run
 
 PACKAGES = ("mergefront", "ray", "torch", "transformers", "trl", "deepspeed", "optuna", "datasets")
@@ -25,7 +28,8 @@ def history_of(run: Run, models: Sequence[Model]) -> dict[str, Any]:
         `points`: merges in the order scored, with seconds since the first was asked and the hypervolume reached on
         the search split by then (all searches together, unmerged models included); `training`: loss by step, seconds
         and tokens of each trained model; `failed`: candidates without a score; `timing`: seconds by stage, summed
-        over resumes; `machine`: where it ran.
+        over resumes; `machine`: where it ran; `paired`: confirmed merges minus each unmerged model on the same items,
+        value and standard error by evaluator, which is what "merge or mix?" is decided on.
     """
     points = run.store.points()
     return {
@@ -38,6 +42,7 @@ def history_of(run: Run, models: Sequence[Model]) -> dict[str, Any]:
         ],
         "timing": _timing(run),
         "machine": machine(),
+        "paired": _paired(run),
     }
 
 
@@ -75,6 +80,22 @@ def _volumes(run: Run) -> list[dict[str, Any]]:
             volume = front.hypervolume(np.array(found).reshape(-1, len(directions)), directions, reference)
             seconds = (point.finished or 0.0) - min(asked)
             rows.append({"id": point.id, "method": point.method, "seconds": seconds, "hypervolume": volume})
+    return rows
+
+
+def _paired(run: Run) -> list[dict[str, Any]]:
+    confirmed = run.store.scores("report")
+    groups = run.store.get("groups.report", {})
+    points = [point for point in run.store.points() if point.id in confirmed]
+    values = {point.id: read_values(run.items, point.id, "report") for point in points}
+    merges = [point.id for point in points if point.kind == "merge"]
+    unmerged = [point.id for point in points if point.kind != "merge"]
+    rows = []
+    for a in merges:
+        for b in unmerged:
+            found = {name: paired_difference(values[a][name], values[b][name], groups[name]) for name in groups}
+            scores = {name: {"value": score.value, "stderr": score.stderr} for name, score in found.items()}
+            rows.append({"a": a, "b": b, "scores": scores})
     return rows
 
 
