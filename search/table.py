@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,7 +118,9 @@ def _parameter(parameter: Any) -> str:
     each = ", one per expert" if parameter.per_expert else ""
     default = "required" if parameter.required else f"default {parameter.default:g}"
     searched = f", searched in [{parameter.search[0]:g}, {parameter.search[1]:g}]" if parameter.search else ""
-    return f"{parameter.name}: [{parameter.low:g}, {parameter.high:g}]{each}, {default}{searched}"
+    free = math.isinf(parameter.low) and math.isinf(parameter.high)
+    bounds = "any number" if free else f"in [{parameter.low:g}, {parameter.high:g}]"
+    return f"{parameter.name}: {bounds}{each}, {default}{searched}"
 
 
 def _first_line(thing: Any) -> str:

@@ -96,7 +96,7 @@ def train_body(config: dict[str, Any], report: Report, *, storage: str) -> None:
         name=Path(config["out"]).name,
         storage=Path(storage),
         workers=config["workers"],
-        cpus=1,
+        cpus=1 / config["workers"],
         report=report,
     )
 

@@ -49,7 +49,7 @@ def test_a_stranger_is_not_heard() -> None:
 def groups(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrialOutcome]:
     """Worker groups of all kinds, one trial each."""
     folder = tmp_path_factory.mktemp("groups")
-    two: dict[str, Any] = {"workers": 2, "cpus": 1}
+    two: dict[str, Any] = {"workers": 2, "cpus": 0.5}
     cases: dict[str, dict[str, Any]] = {
         "good": {"do": "report", "group": two},
         "raises": {"do": "raise", "who": 1, "group": two},
@@ -65,7 +65,7 @@ def groups(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         name="groups",
         storage=folder / "tune",
         resources=[{"CPU": 0}],
-        concurrency=1,
+        concurrency=2,
         time_limit_s=280,
     )
     return dict(zip(cases, outcomes, strict=True))
@@ -115,6 +115,7 @@ def test_workers_that_cannot_start_name_the_resource(cluster: None, tmp_path: Pa
 
 
 @ray_test
+@pytest.mark.slow
 def test_a_trial_that_is_killed_gives_its_workers_back(cluster: None, tmp_path: Path) -> None:
     import ray
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -35,77 +35,86 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
     )
 
 
-def train(folder: Path, cases: dict[str, dict[str, Any]], concurrency: int, **options: Any) -> dict[str, TrialOutcome]:
+class Run(NamedTuple):
+    """What is left of four trainings that ran two at a time."""
+
+    folder: Path
+    outcomes: dict[str, TrialOutcome]
+    steps: list[int]  # of the one that was killed, as they were reported
+    killed: list[int]
+
+    def record(self, name: str) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.folder / name / "training.json").read_text())
+        return record
+
+
+@pytest.fixture(scope="module")
+def ran(made: TrainSpec, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("run")
+    bad = replace(made.sources[0], columns=(("response", "reply"),), probability=1.0)
+    cases: dict[str, dict[str, Any]] = {
+        "killed": {"spec": replace(made, steps=24, save_every=3), "workers": 1, "pause_s": 0.2},
+        "one": {"spec": replace(made, zero=2), "workers": 1},
+        "bad": {"spec": replace(made, sources=(bad,)), "workers": 1},
+        "two": {"spec": replace(made, zero=3), "workers": 2},
+    }
     configs = [
         {**case, "out": str(folder / name), "work": str(folder / "work" / name), "spec": asdict(case["spec"])}
         for name, case in cases.items()
     ]
+    steps: list[int] = []
+    killed: list[int] = []
+
+    def kill_once(index: int, metrics: dict[str, Any]) -> None:
+        if index == 0:
+            steps.append(metrics["step"])
+            if metrics["step"] >= 7 and not killed:
+                killed.append(metrics["pid"])
+                os.kill(metrics["pid"], signal.SIGKILL)
+
     outcomes = run_trials(
         partial(train_body, storage=str(folder / "train")),
         configs,
         name="experts",
         storage=folder / "tune",
         resources=[{"CPU": 0}],
-        concurrency=concurrency,
+        concurrency=2,
         time_limit_s=280,
-        **options,
+        on_report=kill_once,
     )
-    return dict(zip(cases, outcomes, strict=True))
+    return Run(folder, dict(zip(cases, outcomes, strict=True)), steps, killed)
 
 
-def test_two_workers_make_the_model_of_one(made: TrainSpec, tmp_path: Path) -> None:
+def test_two_workers_make_the_model_of_one(ran: Run, made: TrainSpec) -> None:
     import torch
     from safetensors.torch import load_file
 
-    bad = replace(made, sources=(replace(made.sources[0], columns=(("response", "reply"),), probability=1.0),))
-    outcomes = train(
-        tmp_path,
-        {
-            "one": {"spec": replace(made, zero=2), "workers": 1},
-            "bad": {"spec": bad, "workers": 1},
-            "two": {"spec": replace(made, zero=3), "workers": 2},
-        },
-        concurrency=1,
-    )
-    assert outcomes["one"].error is None
-    assert outcomes["two"].error is None
-    assert outcomes["bad"].error is not None
-    assert "InputError: data source 'alpha' has no column 'reply'" in outcomes["bad"].error
-    assert not (tmp_path / "bad").exists()
-    assert outcomes["two"].metrics["step"] == made.steps
-    one, two = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("one", "two"))
+    assert ran.outcomes["one"].error is None
+    assert ran.outcomes["two"].error is None
+    assert ran.outcomes["two"].metrics["step"] == made.steps
+    one, two = ran.record("one"), ran.record("two")
     assert (one["workers"], two["workers"]) == (1, 2)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
     assert two["tokens"] == one["tokens"]
-    weights = load_file(tmp_path / "two" / "model.safetensors")
-    for name, tensor in load_file(tmp_path / "one" / "model.safetensors").items():
+    weights = load_file(ran.folder / "two" / "model.safetensors")
+    for name, tensor in load_file(ran.folder / "one" / "model.safetensors").items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_a_killed_worker_goes_on_from_its_checkpoint(made: TrainSpec, tmp_path: Path) -> None:
-    killed: list[int] = []
-    steps: list[int] = []
+def test_bad_data_fails_one_trial_and_says_why(ran: Run) -> None:
+    assert "InputError: data source 'alpha' has no column 'reply'" in (ran.outcomes["bad"].error or "")
+    assert not (ran.folder / "bad").exists()
 
-    def kill_once(index: int, metrics: dict[str, Any]) -> None:
-        steps.append(metrics["step"])
-        if metrics["step"] >= 7 and not killed:
-            killed.append(metrics["pid"])
-            os.kill(metrics["pid"], signal.SIGKILL)
 
-    outcomes = train(
-        tmp_path,
-        {"expert": {"spec": replace(made, steps=24, save_every=3), "workers": 1, "pause_s": 0.2}},
-        concurrency=1,
-        on_report=kill_once,
-    )
-    assert killed
-    assert outcomes["expert"].error is None
-    record = json.loads((tmp_path / "expert" / "training.json").read_text())
+def test_a_killed_worker_goes_on_from_its_checkpoint(ran: Run) -> None:
+    assert ran.killed
+    assert ran.outcomes["killed"].error is None
+    record = ran.record("killed")
     assert record["steps"] == 24
     assert record["resumed_at"] >= 6
     assert record["resumed_at"] % 3 == 0
     # The step counter went back to the checkpoint, not to the start.
-    back = next(place for place in range(1, len(steps)) if steps[place] <= steps[place - 1])
-    assert steps[back] == record["resumed_at"] + 1
-    assert steps[-1] == 24
+    back = next(place for place in range(1, len(ran.steps)) if ran.steps[place] <= ran.steps[place - 1])
+    assert ran.steps[back] == record["resumed_at"] + 1
+    assert ran.steps[-1] == 24
     assert record["step"] == list(range(1, 25))
