@@ -11,3 +11,11 @@ class WorkersFailed(RuntimeError):
     """A worker group that ended before its work did; the text is one line: which worker, and why."""
 
     exit_status = 1
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an exception, without Ray's wrappers around it."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
-from ._errors import InputError
+from ._errors import InputError, one_line
 
 Factory = Callable[[], Callable[[Any], Any]]
 """Called once in every worker; what it returns is called with each task."""
@@ -50,12 +50,6 @@ class Pool(Protocol):
             TimeoutError: nothing ended within `timeout_s`.
         """
         ...
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line: type and first line of its text."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 class Worker:
@@ -112,7 +106,7 @@ class Broker:
             raise TimeoutError(f"a worker did not start within {self._start_timeout_s:g} s") from None
         except ray.exceptions.RayTaskError as error:
             ray.kill(worker)
-            raise RuntimeError(f"a worker could not start: {one_line(error.cause)}") from None
+            raise RuntimeError(f"a worker could not start: {one_line(error)}") from None
         return worker
 
     async def _revive(self) -> None:
@@ -252,7 +246,7 @@ def open_pool(
     """
     import ray
 
-    from .session import check_fits
+    from .fits import check_fits
 
     if actors < 1:
         raise InputError(f"cluster.evaluators.actors: must be at least 1, got {actors}")

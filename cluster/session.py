@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,29 +78,3 @@ def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None
         yield
     finally:
         ray.shutdown()
-
-
-def check_fits(bundles: Sequence[Mapping[str, float]], what: str) -> None:
-    """Refuse what the cluster could never hold: Ray itself would wait for ever, without a word.
-
-    Args:
-        bundles: resources that must be held at the same time, in Ray's names (`CPU`, `GPU`).
-        what: the recipe keys that ask for them, for the message.
-
-    Raises:
-        InputError: naming each resource that falls short, what is needed and what there is.
-    """
-    import ray
-
-    present = ray.cluster_resources()
-    needed: dict[str, float] = {}
-    for bundle in bundles:
-        for kind, amount in bundle.items():
-            needed[kind] = needed.get(kind, 0.0) + amount
-    short = [
-        f"{kind} {amount:g} needed, {present.get(kind, 0.0):g} present"
-        for kind, amount in needed.items()
-        if amount > present.get(kind, 0.0) + 1e-9
-    ]
-    if short:
-        raise InputError(f"{what}: this cluster can never give {'; '.join(short)}; ask for less or add nodes")

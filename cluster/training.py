@@ -20,9 +20,10 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ._channel import Inbox, Sender
-from ._errors import WorkersFailed
+from ._errors import WorkersFailed, one_line
 from ._leftovers import wait_for_orphans
-from .trials import Report, check_fits, one_line
+from .fits import check_fits
+from .trials import Report
 
 Loop = Callable[[dict[str, Any], Report], None]
 """What every worker does with its configuration; what the first worker reports is passed on."""

@@ -6,14 +6,14 @@ import json
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ._errors import InputError
+from ._errors import InputError, one_line
 from ._leftovers import release_orphans, wait_for_orphans
+from .fits import check_fits
 
 if TYPE_CHECKING:
     import ray.tune
@@ -139,45 +139,6 @@ def run_trials(
         listener.outcomes.get(index) or _unfinished(index, config, listener, late, bundles)
         for index, config in enumerate(configs)
     )
-
-
-def check_fits(bundles: Sequence[Mapping[str, float]], what: str) -> None:
-    """Refuse what this cluster can never give: Ray itself would wait for ever, without a word.
-
-    Args:
-        bundles: each must fit on one node, and all of them together on the cluster.
-        what: what needs them, for the message.
-
-    Raises:
-        InputError: naming the resource, the amount needed and the amount present.
-    """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    total: Counter[str] = Counter()
-    for bundle in bundles:
-        for kind, amount in bundle.items():
-            total[kind] += amount  # type: ignore[assignment]  # typeshed's Counter counts in int; floats add as well
-            most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-            if amount > most + 1e-9:
-                raise InputError(
-                    f"{what} needs {amount:g} {kind} on one node and the largest node has {most:g}; "
-                    "ask for less or add nodes"
-                )
-    for kind, needed in total.items():
-        present = sum(node.get(kind, 0.0) for node in nodes)
-        if needed > present + 1e-9:
-            raise InputError(
-                f"{what} needs {needed:g} {kind} and the cluster has {present:g}; ask for less or add nodes"
-            )
-
-
-def one_line(error: BaseException) -> str:
-    """Type and first line of an exception, without Ray's wrappers around it."""
-    while isinstance(cause := getattr(error, "cause", None), BaseException):
-        error = cause
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _trainable(body: Body, configs: tuple[dict[str, Any], ...]) -> Callable[[dict[str, Any]], None]:

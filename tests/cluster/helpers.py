@@ -103,7 +103,8 @@ def train_body(config: dict[str, Any], report: Report, *, storage: str) -> None:
 
 def train_loop(config: dict[str, Any], report: Report) -> None:
     """The body of every worker of a training; says which process the first one is."""
-    from trainers import load_trainer, spec_from_dict
+    from trainers._schema import load_trainer
+    from trainers._types import spec_from_dict
 
     def with_pid(metrics: Mapping[str, Any]) -> None:
         time.sleep(config.get("pause_s", 0))

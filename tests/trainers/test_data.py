@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers import InputError, check_spec, spec_from_dict
 from trainers._data import load_source, plan, training_rows
+from trainers._errors import InputError
+from trainers._types import check_spec, spec_from_dict
 
 
 def test_shares_are_binomial() -> None:

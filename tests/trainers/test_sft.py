@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers import TrainingError, TrainSpec
 from trainers._deepspeed import zero_config
+from trainers._errors import TrainingError
+from trainers._types import TrainSpec
 from trainers.sft import sft
 
 

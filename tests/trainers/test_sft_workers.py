@@ -14,7 +14,7 @@ import pytest
 from cluster.trials import TrialOutcome, run_trials
 from tests.cluster.helpers import ray_session, train_body
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers import TrainSpec
+from trainers._types import TrainSpec
 
 pytestmark = pytest.mark.ray
 

@@ -10,7 +10,8 @@ import pytest
 
 import trainers
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers import InputError, load_trainer, trainer_names
+from trainers._errors import InputError
+from trainers._schema import load_trainer, trainer_names
 
 
 def test_the_names_are_the_files() -> None:
@@ -20,7 +21,7 @@ def test_the_names_are_the_files() -> None:
 
 def test_listing_them_loads_nothing_heavy() -> None:
     code = (
-        "import sys, trainers; trainers.trainer_names(); trainers.load_trainer('sft');"
+        "import sys; from trainers import _schema; _schema.trainer_names(); _schema.load_trainer('sft');"
         "print([m for m in ('torch', 'ray', 'transformers', 'datasets', 'deepspeed') if m in sys.modules])"
     )
     root = Path(trainers.__file__).parent.parent
