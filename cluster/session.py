@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,10 +52,13 @@ def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Ray listens beyond loopback, and whoever reaches it runs code: a token of this session alone, so that behaviour
-    # never depends on a leftover ~/.ray/auth_token.
-    if address == "local" and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if address == "local" and "ray" not in sys.modules:
+        # Ray listens beyond loopback, and whoever reaches it runs code: a token of this session alone, so that
+        # behaviour never depends on a leftover ~/.ray/auth_token. Ray reads the mode when it is imported; where a
+        # notebook has done that before, its own choice stands, since driver and cluster must agree.
+        mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if mode == "token":
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}

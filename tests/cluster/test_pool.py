@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,3 +173,16 @@ def test_what_is_taken_by_others_times_out_with_what_is_free(ray_session: None) 
             open_pool(factory, actors=1, cpus=1.0, start_timeout_s=3)
     finally:
         holder.close()
+
+
+@pytest.mark.parametrize("first", ["", "import ray; "])
+def test_a_session_opens_whether_or_not_ray_was_imported_before(first: str) -> None:
+    code = (
+        f"{first}import os; from cluster.session import session\n"
+        "with session('local', cpus=1):\n"
+        "    import ray; print(ray.cluster_resources()['CPU'], os.environ.get('RAY_AUTH_MODE'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["1.0", "token"]
