@@ -8,6 +8,9 @@ export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
+# Much of a Ray test is waiting: two files at a time. A file stays on one worker, its session is started once.
+TESTS := -n 2 --dist loadfile
+
 .PHONY: setup demo test test-all check bench clean
 
 setup: .venv/.ready
@@ -27,10 +30,10 @@ check: setup
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 test-all: check
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(TESTS) -m ''
 
 bench: setup
 	$(BIN)/python -m benchmarks.demo --out benchmarks/results/demo.json

@@ -41,9 +41,17 @@ class Bench:
         """The pool of evaluator actors, started on the first call."""
         from cluster.pool import open_pool
 
+        from .searches import TASK_LIMIT_S
+
         self.open()
         if self._pool is None:
             actors = self._recipe.cluster.evaluators
-            self._pool = open_pool(self._factory, actors=actors.actors, cpus=actors.cpus, gpus=actors.gpus)
+            self._pool = open_pool(
+                self._factory,
+                actors=actors.actors,
+                cpus=actors.cpus,
+                gpus=actors.gpus,
+                task_timeout_s=TASK_LIMIT_S,
+            )
             self._stack.callback(self._pool.close)
         return self._pool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .objective import Grader
 from .progress import Display
 from .rundir import Run, log
 from .space import space_of
-from .study import SearchPlan, run_search
+from .study import SearchFailed, SearchPlan, run_search
 
 if TYPE_CHECKING:
     from cluster.pool import Pool
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 SEARCH_LIMIT_S = 14 * 24 * 3600.0
+TASK_LIMIT_S = 4 * 3600.0  # for one candidate on one worker; a worker that takes longer is replaced
 
 
 class SearchesFailed(RuntimeError):
@@ -64,8 +66,6 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) 
                 constraints=tuple(recipe.search.constraints),
                 sampler=recipe.search.sampler,
                 candidates=share,
-                # One more than the workers over all searches: a worker never waits for a search to think.
-                in_flight=max(1, -(-(recipe.cluster.evaluators.actors + 1) // len(methods))),
                 seed=recipe.seed * 1000 + index,
                 graders=tuple(graders),
                 items=run.items,
@@ -81,23 +81,19 @@ def shares(total: int, parts: int) -> tuple[int, ...]:
     return tuple(total // parts + (index < total % parts) for index in range(parts))
 
 
-def search_in_process(plans: Sequence[SearchPlan], pool: Pool, store: Store) -> None:
-    """Run searches one after the other in this process: for tests, notebooks, and machines without Ray."""
-    for plan in plans:
-        run_search(plan, pool, store)
-
-
 def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display: Display) -> None:
     """Run the searches that have candidates left, each as one Ray Tune trial.
 
+    A search whose candidates fail one after the other has ended, with its reason kept; the others go on.
+
     Raises:
-        SearchesFailed: naming each search that failed and why.
+        SearchesFailed: a search was interrupted (a later run goes on with it), or every search ended that way.
     """
     import ray
 
     from cluster.trials import run_trials
 
-    open_plans = unfinished(run.store, plans)
+    open_plans = share_workers(unfinished(run.store, plans), pool.size)
     with display.bars():
         bars = {plan.name: display.bar(plan.name, plan.candidates) for plan in open_plans}
 
@@ -116,17 +112,37 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             on_report=live,
             time_limit_s=SEARCH_LIMIT_S,
         )
-    failed = [f"{plan.name}: {o.error}" for plan, o in zip(open_plans, outcomes, strict=True) if o.error is not None]
-    for line in failed:
-        log(run, "search failed", error=line)
-    if failed:
-        raise SearchesFailed("\n".join(failed))
+    gave_up, interrupted = [], []
+    for plan, outcome in zip(open_plans, outcomes, strict=True):
+        if outcome.error is None:
+            continue
+        log(run, "search failed", search=plan.name, error=outcome.error)
+        if outcome.error.startswith(f"{SearchFailed.__name__}:"):
+            run.store.log("gave up", search=plan.name, reason=outcome.error)
+            display.line(f"  {plan.name}: {outcome.error}")
+            gave_up.append(outcome.error)
+        else:
+            interrupted.append(f"{plan.name}: {outcome.error}")
+    if interrupted or len(gave_up) == len(plans):
+        raise SearchesFailed("\n".join(interrupted or gave_up))
+
+
+def share_workers(plans: Sequence[SearchPlan], workers: int) -> list[SearchPlan]:
+    """The plans with their share of candidates under way: one more than the workers, over all searches together.
+
+    So no worker waits for a search to think, and no search proposes much before it has seen the last results.
+    """
+    in_flight = -(-(workers + 1) // max(1, len(plans)))
+    # A candidate may have to wait for all others that are under way, on one last worker.
+    limit_s = TASK_LIMIT_S * (in_flight * len(plans) + 1)
+    return [replace(plan, in_flight=in_flight, candidate_timeout_s=limit_s) for plan in plans]
 
 
 def unfinished(store: Store, plans: Sequence[SearchPlan]) -> list[SearchPlan]:
     """The searches with candidates left; one that ended, scored or failed, counts."""
     counts = Counter(point.search for point in store.points() if point.state != "RUNNING")
-    return [plan for plan in plans if counts[plan.name] < plan.candidates]
+    gave_up = {event["search"] for event in store.events("gave up")}
+    return [plan for plan in plans if counts[plan.name] < plan.candidates and plan.name not in gave_up]
 
 
 def _trial(

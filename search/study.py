@@ -46,12 +46,12 @@ class SearchPlan:
         constraints: hard bounds.
         sampler: by name.
         candidates: merges to evaluate, failed ones included.
-        in_flight: candidates under way at the same time.
         seed: of the sampler.
         graders: evaluators with their items.
         items: folder of per-item results.
         reference: of the hypervolume, in the objectives' order.
         unmerged: scores of base and experts on the search split, for corners, constraints and the hypervolume.
+        in_flight: candidates under way at the same time.
         candidate_timeout_s: longest wait for any candidate.
     """
 
@@ -63,12 +63,12 @@ class SearchPlan:
     constraints: tuple[Constraint, ...]
     sampler: str
     candidates: int
-    in_flight: int
     seed: int
     graders: tuple[Grader, ...]
     items: Path
     reference: tuple[float, ...]
     unmerged: tuple[tuple[str, tuple[tuple[tuple[str, str], Score], ...]], ...]
+    in_flight: int = 1
     candidate_timeout_s: float = 3600.0
 
 

@@ -20,13 +20,15 @@ ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYT
 LIMIT_S = 280.0
 
 
-def small_world(folder: Path, *, candidates: int = CANDIDATES) -> Path:
+def small_world(folder: Path, *, baseline: bool = True) -> Path:
     """Write the demo world with a recipe that takes a minute; the recipe's path."""
-    recipe = write_world(folder, candidates=candidates)
+    recipe = write_world(folder, candidates=CANDIDATES)
     text = recipe.read_text(encoding="utf-8")
     text = re.sub(r"steps: \d+", "steps: 16", text)
     text = re.sub(r"methods: \[.*\]", f"methods: [{', '.join(METHODS)}]", text)
     text = re.sub(r"  mix50:\n(    .*\n)+", "", text)
+    if not baseline:
+        text = re.sub(r"baselines:\n  mix15:\n(    .*\n)+", "", text)
     recipe.write_text(text, encoding="utf-8")
     return recipe
 
