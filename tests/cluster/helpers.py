@@ -4,37 +4,11 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 Report = Callable[[Mapping[str, Any]], None]
-
-
-@contextmanager
-def ray_session(cpus: int) -> Iterator[None]:
-    """A small cluster of this process alone."""
-    os.environ.update(
-        RAY_AUTH_MODE="disabled",
-        RAY_USAGE_STATS_ENABLED="0",
-        HF_HUB_OFFLINE="1",
-        TOKENIZERS_PARALLELISM="false",
-        OMP_NUM_THREADS="1",
-    )
-    import ray
-
-    ray.init(
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=150_000_000,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def varied_body(config: dict[str, Any], report: Report) -> dict[str, Any] | None:

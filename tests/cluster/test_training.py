@@ -8,16 +8,17 @@ import pytest
 
 from cluster._channel import Address, Inbox, Sender
 from cluster._errors import InputError, WorkersFailed
+from cluster.session import session
 from cluster.training import run_workers
 from cluster.trials import TrialOutcome, run_trials
-from tests.cluster.helpers import group_body, group_loop, ray_session
+from tests.cluster.helpers import group_body, group_loop
 
 ray_test = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    with ray_session(2):
+    with session("local", cpus=2):
         yield
 
 

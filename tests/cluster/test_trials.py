@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 
 from cluster._errors import InputError
+from cluster.session import session
 from cluster.trials import TrialOutcome, run_trials
-from tests.cluster.helpers import ray_session, varied_body
+from tests.cluster.helpers import varied_body
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    with ray_session(2):
+    with session("local", cpus=2):
         yield
 
 

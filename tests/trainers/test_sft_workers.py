@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cluster.session import session
 from cluster.trials import TrialOutcome, run_trials
-from tests.cluster.helpers import ray_session, train_body
+from tests.cluster.helpers import train_body
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
 from trainers._types import TrainSpec
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    with ray_session(2):
+    with session("local", cpus=2):
         yield
 
 
