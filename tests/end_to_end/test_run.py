@@ -162,7 +162,7 @@ def test_mergekit_makes_the_same_checkpoint_from_merge_yaml(
         sure = torch.ones_like(tensor, dtype=torch.bool)
         for expert in experts:
             sure &= ~at_the_threshold(expert[name] - base[name], point["params"]["density"])
-        assert sure.float().mean() > 0.99
+        assert int((~sure).sum()) <= len(experts) + tensor.numel() // 100
         torch.testing.assert_close(tensor[sure], other[name][sure], rtol=0, atol=1e-6)
 
 
