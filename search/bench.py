@@ -30,12 +30,23 @@ class Bench:
         self._stack.close()
 
     def open(self) -> None:
-        """Start or join the cluster, unless that is done."""
+        """Start or join the cluster, unless that is done.
+
+        Raises:
+            InputError: it can never hold the evaluators, or the workers of one training.
+        """
+        from cluster.fits import check_fits
         from cluster.session import session
 
-        if not self._is_open:
-            self._stack.enter_context(session(self._recipe.cluster.address))
-            self._is_open = True
+        if self._is_open:
+            return
+        spec = self._recipe.cluster
+        self._stack.enter_context(session(spec.address))
+        actor = {"CPU": spec.evaluators.cpus, "GPU": spec.evaluators.gpus}
+        check_fits([actor] * spec.evaluators.actors, "cluster.evaluators")
+        worker = {"CPU": spec.trainers.cpus, "GPU": spec.trainers.gpus}
+        check_fits([worker] * spec.trainers.workers, "cluster.trainers")
+        self._is_open = True
 
     def pool(self) -> RayPool:
         """The pool of evaluator actors, started on the first call."""

@@ -42,7 +42,9 @@ def resolve_picks(document: Mapping[str, Any], picks: Sequence[str]) -> dict[str
     return found
 
 
-def export(run: Run, models: Sequence[Model], document: Mapping[str, Any], point: str, out: Path) -> None:
+def export(
+    run: Run, models: Sequence[Model], document: Mapping[str, Any], point: str, out: Path, *, replace: bool = False
+) -> None:
     """Write one point as a directory that `transformers` loads; it appears whole or not at all.
 
     Args:
@@ -51,31 +53,52 @@ def export(run: Run, models: Sequence[Model], document: Mapping[str, Any], point
         document: the front document.
         point: id.
         out: directory to make; must not exist, unless it is an earlier export of the same point.
+        replace: put the new export in the place of another point's (a pick of a run that went on).
 
     Raises:
         UserError: `out` holds something else.
     """
-    from mergers._merge import Sources, merge_to_directory
-
     row = next(row for row in document["points"] if row["id"] == point)
     merge, experts = recipe_of(run, models, point)
-    base = str(models[0].path)
     identity = {"run": run.recipe.name, "point": point, "key": _key(run, point)}
     if out.exists():
         if _identity(out) == identity:
             _write_texts(run, models, document, row, identity, out)
             return
+        if replace and _identity(out) is not None:
+            _write(run, models, document, row, identity, out, merge, experts)
+            return
         rule = "the directory exists and is not an export of this point"
         raise UserError(Problem(str(out), None, "--out", rule, remedy="give a directory that does not exist yet"))
+    _write(run, models, document, row, identity, out, merge, experts)
+
+
+def _write(
+    run: Run,
+    models: Sequence[Model],
+    document: Mapping[str, Any],
+    row: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    out: Path,
+    merge: Merge,
+    experts: tuple[str, ...],
+) -> None:
+    from mergers._merge import Sources, merge_to_directory
+
+    base = str(models[0].path)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
+    for left_over in (partial, old):
+        shutil.rmtree(left_over, ignore_errors=True)
     dtype, shard = run.recipe.export.dtype, run.recipe.export.shard
     merge_to_directory(merge, Sources(base, experts), partial, dtype=dtype, shard_bytes=shard)
     write_atomic(partial / "merge.yaml", _merge_yaml(merge, base, experts, dtype))
     _write_texts(run, models, document, row, identity, partial)
+    if out.exists():
+        out.rename(old)
     partial.rename(out)
-    log(run, "exported", point=point, out=str(out))
+    shutil.rmtree(old, ignore_errors=True)
+    log(run, "exported", point=row["id"], out=str(out))
 
 
 def recipe_of(run: Run, models: Sequence[Model], point: str) -> tuple[Merge, tuple[str, ...]]:

@@ -83,7 +83,7 @@ def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display
     wanted = export.resolve_picks(document, run.recipe.export.picks)
     with _stage(run, display, "export", ", ".join(f"{pick} = {point}" for pick, point in wanted.items())):
         for pick, point in wanted.items():
-            export.export(run, models, document, point, run.path / "exports" / pick)
+            export.export(run, models, document, point, run.path / "exports" / pick, replace=True)
     with _stage(run, display, "report", "report.html, front.csv"):
         write_report(document, history.history_of(run, models), run.path)
     run.store.log("finished", candidates=run.recipe.search.candidates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,24 @@ def test_a_pick_that_is_no_point_is_refused(finished: tuple[Path, Path], tmp_pat
     assert done.returncode == 2
     assert "no point of this run is called that" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_asking_for_more_candidates_goes_on(
+    finished: tuple[Path, Path], document: dict[str, Any], tmp_path: Path
+) -> None:
+    """On a copy: the same recipe with a larger budget scores what is new, and only that."""
+    recipe, out = finished
+    more = tmp_path / "out"
+    shutil.copytree(out, more)
+    text = recipe.read_text(encoding="utf-8").replace(f"candidates: {CANDIDATES}", f"candidates: {CANDIDATES + 2}")
+    larger = recipe.with_name("larger.yaml")
+    larger.write_text(text, encoding="utf-8")
+    done = run("run", larger, "--out", more)
+    assert done.returncode == 0, done.stderr
+    assert "experts:" not in done.stderr
+    after = json.loads(run("front", more, "--json").stdout)
+    assert sum(point["kind"] == "merge" for point in after["points"]) == CANDIDATES + 2
+    before = {point["id"]: point["cost"] for point in document["points"]}
+    assert before.items() <= {point["id"]: point["cost"] for point in after["points"]}.items()
+    card = json.loads((more / "exports" / "knee" / "card.json").read_text(encoding="utf-8"))
+    assert card["identity"]["point"] == after["picks"]["knee"]
