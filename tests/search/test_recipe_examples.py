@@ -94,3 +94,9 @@ def test_without_what_comes_later_the_design_is_a_recipe() -> None:
     assert list(recipe.experts)[2:4] == ["general-en", "general-hi"]
     assert len(recipe.experts) == 2 + 12 + 1
     assert recipe.search.experts == ("general", "safety")
+
+
+def test_the_recipe_in_the_readme_is_one() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    recipe = parse_recipe(text.split("```yaml\n")[1].split("```")[0], file="README.md")
+    assert recipe.search.experts == ("general", "safety")
