@@ -206,7 +206,12 @@ class TransformersEngine:
             out = self._model(input_ids=tokens, attention_mask=mask, **kwargs)
         finally:
             self._wanted = None
-        return out.logits[0].argmax(dim=-1), out.past_key_values if decode else None
+        best = out.logits[0].max(dim=-1)  # a NaN anywhere in a row becomes its maximum
+        broken = int((~torch.isfinite(best.values)).sum())
+        if broken:
+            # The argmax of NaNs is a token like any other: without this, broken weights would get a score.
+            raise FloatingPointError(f"the logits of {broken} of {len(best.values)} positions are not finite")
+        return best.indices, out.past_key_values if decode else None
 
     def _only_wanted(self, _head: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Before the output layer: keep the hidden states (1, N, H) whose logits are wanted.

@@ -120,4 +120,8 @@ def _merged(merge: Merge, opened: Opened, name: str, device: torch.device) -> Te
             f"{merge.method} returned {merged.dtype} {list(merged.shape)} for {name}; "
             f"a method keeps type and shape, here torch.float32 {list(inputs[0].shape)}"
         )
+    # A model of NaNs still answers something, and would be given a score that nobody measured.
+    bad = merged.numel() - int(torch.isfinite(merged).sum())
+    if bad:
+        raise InputError(f"tensor {name} of the merge holds {bad} values that are not finite; change the coefficients")
     return merged  # type: ignore[no-any-return]  # methods of other packages are untyped here

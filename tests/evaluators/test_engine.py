@@ -188,3 +188,13 @@ def test_nothing_to_do(checkpoint: Path) -> None:
     engine = engine_of(checkpoint)
     assert engine.generate([], max_new_tokens=4) == []
     assert engine.matches([], []) == []
+
+
+def test_a_broken_model_gets_no_answers(checkpoint: Path) -> None:
+    engine = engine_of(checkpoint)
+    for tensor in engine.weights().values():
+        tensor.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="logits of 60 of 60 positions are not finite"):
+        engine.generate(PROMPTS, max_new_tokens=LIMIT)
+    with pytest.raises(FloatingPointError, match="are not finite"):
+        engine.matches(PROMPTS, PROMPTS)

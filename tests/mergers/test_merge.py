@@ -228,6 +228,15 @@ def test_too_large_for_float16_is_refused(tied_models: Path, tmp_path: Path) -> 
     assert not any(tmp_path.iterdir())
 
 
+def test_a_merge_that_is_not_finite_is_refused(tied_models: Path, tmp_path: Path) -> None:
+    merge = Merge("linear", (("weight", (3e38, 3e38)), ("normalize", False)))
+    with pytest.raises(InputError, match=r"tensor .* of the merge holds \d+ values that are not finite"):
+        merge_to_directory(merge, sources(tied_models), tmp_path / "out", dtype="float32")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(InputError, match="not finite"):
+        merge_in_place(merge, sources(tied_models), {"model.norm.weight": torch.zeros(16)})
+
+
 def test_integer_buffers_are_copied_if_equal(tied_models: Path, tmp_path: Path) -> None:
     for name in ("base", "one", "two"):
         tensors = load_file(tied_models / name / SINGLE) | {"model.steps": torch.tensor([1, 2, 3])}
