@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -207,9 +209,10 @@ def main() -> None:
         import mergefront  # noqa: F401  # the guard against foreign packages of our names runs on import
 
         app(args=arguments, prog_name="mergefront", standalone_mode=True)
-    except KeyboardInterrupt:
-        _say("interrupted; what ran is kept, the same command goes on with it")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns Ctrl-C into this status, without a word
+            _say("interrupted; what ran is kept, the same command goes on with it")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,11 @@ def test_two_drivers_never_share_a_run(tmp_path: Path) -> None:
 
     kill_when(second_is_refused, log, "run", recipe, "--out", out)
     assert "another mergefront process works on this run (pid " in refused[0]
+
+
+def test_ctrl_c_says_that_what_ran_is_kept(tmp_path: Path) -> None:
+    recipe, out = small_world(tmp_path / "world", baseline=False), tmp_path / "out"
+    log = tmp_path / "driver.log"
+    kill_when(lambda: "loss" in log.read_text(), log, "run", recipe, "--out", out, signal_=signal.SIGINT)
+    assert "interrupted; what ran is kept, the same command goes on with it" in log.read_text()
+    assert "Traceback" not in log.read_text()

@@ -39,8 +39,10 @@ def run(*arguments: object, limit_s: float = LIMIT_S) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, env=ENVIRONMENT)
 
 
-def kill_when(ready: Callable[[], bool], log: Path, *arguments: object) -> None:
-    """Start the program, wait until `ready`, and kill its driver with SIGKILL."""
+def kill_when(
+    ready: Callable[[], bool], log: Path, *arguments: object, signal_: signal.Signals = signal.SIGKILL
+) -> None:
+    """Start the program, wait until `ready`, and end its driver with a signal."""
     with log.open("w") as output:
         driver = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=output, stderr=output, env=ENVIRONMENT)
         try:
@@ -50,5 +52,5 @@ def kill_when(ready: Callable[[], bool], log: Path, *arguments: object) -> None:
                 assert time.monotonic() < deadline, f"never came to the point of the kill:\n{log.read_text()}"
                 time.sleep(0.05)
         finally:
-            driver.send_signal(signal.SIGKILL)
+            driver.send_signal(signal_)
             driver.wait(timeout=30)
