@@ -1,6 +1,6 @@
 """How task vectors become one: plain sum, or sum over the experts that agree with the elected sign.
 
-Both take the deltas one after the other and keep a few running sums, so that memory does not grow with the
+Both take the differences one after the other and keep a few running sums, so that memory does not grow with the
 experts.
 """
 
@@ -11,53 +11,60 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-_SMALLEST_SUM = 1e-8  # mergekit divides by 1 below it
+from ._deltas import Thinned
+from ._rules import coefficients
 
 
 def direct_sum(
-    base: Tensor, deltas: Iterable[Tensor], weight: Sequence[float], *, normalize: bool, lambda_: float
+    base: Tensor, deltas: Iterable[Thinned], weight: Sequence[float], *, normalize: bool, lambda_: float
 ) -> Tensor:
     """`base + lambda * sum w_i d_i`, the sum divided by `sum w_i` if `normalize` (unless that is about 0)."""
     mixed = torch.zeros_like(base)
-    for delta, share in zip(deltas, weight, strict=True):
-        mixed.add_(delta, alpha=share)
-    total = sum(weight)
-    return _added(base, mixed, total if normalize and abs(total) >= _SMALLEST_SUM else None, lambda_)
+    shares = coefficients(weight, normalize=normalize, lambda_=lambda_)
+    for (delta, scale), share in zip(deltas, shares, strict=True):
+        mixed.add_(delta, alpha=share * scale)
+    return mixed.add_(base)
 
 
 def consensus(
-    base: Tensor, deltas: Iterable[Tensor], weight: Sequence[float], *, normalize: bool, lambda_: float
+    base: Tensor, deltas: Iterable[Thinned], weight: Sequence[float], *, normalize: bool, lambda_: float, paper: bool
 ) -> Tensor:
-    """Sign consensus (TIES, arXiv:2306.01708, in mergekit's convention), entry by entry.
+    """Sign consensus (TIES, arXiv:2306.01708), entry by entry.
 
-    `v_i = w_i d_i`; the elected sign is that of `sum v_i`, a zero sum counting as plus; the result is
-    `base + lambda * sum of the v_i of that sign`, divided by the sum of *their* `w_i` if `normalize` (an
-    exact 0 counting as 1). Weights are applied before the election, and a zero entry never agrees. The paper
-    elects on unweighted deltas and divides by the number that agree.
+    mergekit's: `v_i = w_i d_i`; the elected sign is that of `sum v_i`, a zero sum counting as plus; the result is
+    `base + lambda * sum of the v_i of that sign`, divided by the sum of *their* `w_i` if `normalize` (an exact 0
+    counting as 1). A zero entry never agrees.
+
+    The paper's: the election is that of `sum d_i`, an expert agrees if its d_i has the elected sign, and `normalize`
+    divides by the number that agree.
 
     Args:
         base: any shape.
         deltas: one per expert, shaped as `base`; each is owned by this call, and overwritten.
         weight: one per expert.
-        normalize: divide by the weights that agree.
+        normalize: divide, entry by entry.
         lambda_: scale of the merged task vector.
+        paper: elect on unweighted differences and divide by a count.
     """
     vote, plus, minus, mask = (torch.zeros_like(base) for _ in range(4))
-    plus_weight, minus_weight = (torch.zeros_like(base), torch.zeros_like(base)) if normalize else (base, base)
-    for delta, share in zip(deltas, weight, strict=True):
-        delta.mul_(share)
-        vote.add_(delta)
+    plus_shares, minus_shares = (torch.zeros_like(base), torch.zeros_like(base)) if normalize else (mask, mask)
+    for (delta, scale), share in zip(deltas, weight, strict=True):
+        value = share * scale
+        if paper:
+            vote.add_(delta, alpha=scale)
+        else:
+            vote.add_(delta.mul_(value))
         if normalize:
-            plus_weight.add_(torch.gt(delta, 0, out=mask), alpha=share)
-            minus_weight.add_(torch.lt(delta, 0, out=mask), alpha=share)
-        plus.add_(torch.clamp(delta, min=0, out=mask))
-        minus.add_(delta.clamp_(max=0))
+            plus_shares.add_(torch.gt(delta, 0, out=mask), alpha=1.0 if paper else share)
+            minus_shares.add_(torch.lt(delta, 0, out=mask), alpha=1.0 if paper else share)
+        plus.add_(torch.clamp(delta, min=0, out=mask), alpha=value if paper else 1.0)
+        minus.add_(delta.clamp_(max=0), alpha=value if paper else 1.0)
     elected = vote.ge_(0)
     mixed = _chosen(elected, plus, minus, mask)
-    if not normalize:
-        return _added(base, mixed, None, lambda_)
-    divisor = _chosen(elected, plus_weight, minus_weight, mask)
-    return _added(base, mixed, divisor.add_(torch.eq(divisor, 0, out=mask)), lambda_)
+    if normalize:
+        divisor = _chosen(elected, plus_shares, minus_shares, mask)
+        mixed.div_(divisor.add_(torch.eq(divisor, 0, out=mask)))
+    return mixed.mul_(lambda_).add_(base)
 
 
 def _chosen(elected: Tensor, plus: Tensor, minus: Tensor, scratch: Tensor) -> Tensor:
@@ -68,11 +75,3 @@ def _chosen(elected: Tensor, plus: Tensor, minus: Tensor, scratch: Tensor) -> Te
     """
     torch.sub(1, elected, out=scratch)
     return plus.mul_(elected).add_(minus.mul_(scratch))
-
-
-def _added(base: Tensor, mixed: Tensor, divisor: Tensor | float | None, lambda_: float) -> Tensor:
-    if divisor is not None:
-        mixed.div_(divisor)
-    if lambda_ != 1:
-        mixed.mul_(lambda_)
-    return mixed.add_(base)

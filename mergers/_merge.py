@@ -1,57 +1,44 @@
 """Merging checkpoints: into the weights of a live model, or into a new directory. Both hold the same bytes.
 
-Both take one road: float32 inputs, one method call per tensor, one rounding to the output type.
+Both take one road: float32 arithmetic, one method call per tensor, one rounding to the output type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ._adapter_fold import split_reference
+from ._compare import is_buffer
 from ._draw import Draw
 from ._errors import InputError
+from ._execute import merge_tensor, stored
+from ._low_rank import low_rank_of, merge_low_rank
+from ._materialize import Materializer
+from ._parts import Blueprint, Part
+from ._reader import Reader
 from ._safetensors import Slot
 from ._schema import load_method
-from ._sources import Opened, Sources
+from ._settings import layer_of, position_of
+from ._sources import Opened, Sources, readers_of
 from ._spec import Merge
+from ._statistics import Inputs, Memory
+from ._vocabulary import plan_vocabulary
 from ._write import carry_files, new_directory, write_weights
 
-__all__ = ["OUTPUT_TYPES", "Sources", "merge_in_place", "merge_to_directory"]
+__all__ = ["OUTPUT_TYPES", "Materializer", "Sources", "merge_in_place", "merge_to_directory", "write_blueprint"]
 
 OUTPUT_TYPES = ("float32", "bfloat16", "float16")
 
 
 def merge_in_place(merge: Merge, sources: Sources, out: Mapping[str, Tensor]) -> None:
-    """Overwrite the live tensors of `out` with the merge.
-
-    Arithmetic is float32 on their device, rounded once to their type. Tensors that share memory (tied heads)
-    are written once. `out` need not list every tensor of the base.
-
-    Args:
-        merge: what to compute.
-        sources: base and experts.
-        out: tensor name -> live tensor, for example a model's state dict.
-
-    Raises:
-        InputError: see `Merge.check` and `Sources.open`; a live tensor that the base lacks or holds in
-            another shape. `out` may then hold a mixture.
-    """
-    opened = sources.open()
-    merge.check(len(opened.experts))
-    written = set()
-    with torch.no_grad():
-        for name, live in out.items():
-            place = (live.data_ptr(), live.shape, live.stride(), live.dtype)
-            if place in written:
-                continue
-            written.add(place)
-            shape = opened.shape(name)
-            if tuple(live.shape) != shape:
-                raise InputError(f"the live {name} is {list(live.shape)}, the base {list(shape)}; load the base")
-            live.copy_(_merged(merge, opened, name, live.device))
+    """Overwrite the live tensors of `out` with one merge; for many see `Materializer`."""
+    Materializer(sources, out).apply(merge)
 
 
 def merge_to_directory(
@@ -62,66 +49,146 @@ def merge_to_directory(
     dtype: str,
     shard_bytes: int = 5_000_000_000,
     extra: Mapping[str, str] | None = None,
+    threads: int | None = None,
 ) -> None:
-    """Write the merge as a checkpoint that `transformers` loads: complete, or not there at all.
-
-    Streams tensor by tensor. Config (with its type of weights set), tokenizer, chat template and generation
-    config come from the base.
-
-    Args:
-        merge: what to compute.
-        sources: base and experts.
-        out: new directory; must not exist, or be empty.
-        dtype: of the floating-point tensors written: `float32`, `bfloat16` or `float16`.
-        shard_bytes: largest file.
-        extra: text files to put beside the weights, name -> text.
-
-    Raises:
-        InputError: see `Merge.check` and `Sources.open`; `out` is taken; too little disk; a value too large
-            for float16.
-    """
-    if dtype not in OUTPUT_TYPES:
-        raise InputError(f"output type must be one of {', '.join(OUTPUT_TYPES)}, got '{dtype}'; choose one of them")
+    """Write a merge of experts with one base as a checkpoint; see `write_blueprint`."""
     opened = sources.open()
     merge.check(len(opened.experts))
-    base = opened.base.checkpoint
+    parts = parts_of(merge, opened)
+    blueprint = Blueprint((sources.base, *sources.experts), parts, dtype, vocabulary=sources.vocabulary)
+    write_blueprint(blueprint, out, shard_bytes=shard_bytes, extra=extra, threads=threads, opened=opened)
 
-    def read(name: str) -> Tensor:
-        merged = _merged(merge, opened, name, torch.device("cpu"))
-        if not merged.is_floating_point():
-            return merged
-        rounded = merged.to(getattr(torch, dtype))
-        if dtype == "float16" and not torch.isfinite(rounded).all():
-            raise InputError(f"tensor {name} of the merge exceeds float16's range; write bfloat16 or float32")
-        return rounded
 
-    slots = [Slot(name, dtype if base.is_float(name) else base.dtype(name), base.shape(name)) for name in base.names]
-    with new_directory(Path(out)) as folder, torch.no_grad():
-        write_weights(folder, slots, read, shard_bytes=shard_bytes)
-        carry_files(base.path, folder, dtype)
+def parts_of(merge: Merge, opened: Opened) -> tuple[Part, ...]:
+    """Every tensor of the base, merged: model 0 is the base, the experts follow.
+
+    Raises:
+        InputError: no filter matches a tensor; its weights sum to zero where they are divided by.
+    """
+    method = load_method(merge.method)
+    experts = len(opened.experts)
+    names = opened.base.checkpoint.names
+    layers = 1 + max((layer_of(name) or 0 for name in names), default=0)
+    parts = []
+    for name in names:
+        source = opened.source_name(name)
+        if is_buffer(source, opened.base.checkpoint.shape(source)):
+            # Computed from the config, not learnt.
+            parts.append(Part(name, "passthrough", (("scale", 1.0),), 0, ((0, source),), None))
+            continue
+        params = merge.at(experts, source, position_of(source, layers))
+        base = (0, source) if method.needs_base or params.get("task_vectors") else None
+        inputs = tuple((index + 1, source) for index in range(experts))
+        parts.append(Part(name, merge.method, tuple(params.items()), merge.seed, inputs, base))
+    return tuple(parts)
+
+
+def write_blueprint(
+    blueprint: Blueprint,
+    out: Path,
+    *,
+    shard_bytes: int = 5_000_000_000,
+    extra: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    opened: Opened | None = None,
+) -> tuple[str, ...]:
+    """Write a merge as a checkpoint that `transformers` loads: complete, or not there at all.
+
+    Streams: results are written straight into the mapped output, so memory does not grow with the model. A process
+    killed half-way leaves its finished shards in a hidden directory, and the same call continues there.
+
+    Args:
+        blueprint: what to merge.
+        out: new directory; must not exist, or be empty.
+        shard_bytes: largest file.
+        extra: text files to put beside the weights, name -> text.
+        threads: how many work on a tensor; None: one per processor that this process may use.
+        opened: base and experts, where the blueprint is of these alone and they are open already.
+
+    Returns:
+        Lines that say what was done beside merging.
+
+    Raises:
+        InputError: a model that cannot be opened; NaN or infinity in an input or the result; `out` is taken; too little
+            disk; a value too large for float16.
+    """
+    dtype = blueprint.dtype
+    if dtype not in OUTPUT_TYPES:
+        raise InputError(f"output type must be one of {', '.join(OUTPUT_TYPES)}, got '{dtype}'; choose one of them")
+    notes = list(blueprint.notes)
+    vocabulary = None
+    if blueprint.vocabulary != "same":
+        vocabulary = plan_vocabulary(blueprint.vocabulary, _folders(blueprint.models), blueprint.config)
+        notes += vocabulary.notes
+    if opened is None:
+        used = readers_of(blueprint.models, base=blueprint.config, vocabulary=vocabulary)
+    else:
+        used = (opened.base, *opened.experts)
+    slots = [_slot(part, used, dtype) for part in blueprint.parts]
+    parts = dict(zip((slot.name for slot in slots), blueprint.parts, strict=True))
+    workers = threads or len(os.sched_getaffinity(0))
+
+    def fill(slot: Slot, out: Tensor) -> None:
+        part = parts[slot.name]
+        low = None if opened is None else low_rank_of(opened, part.method, out.device)
+        with torch.no_grad():
+            if low is not None and out.is_floating_point():
+                merge_low_rank(low, part.method, dict(part.params), part.inputs[0][1], out)
+            else:
+                _write_part(part, used, out, workers)
+
+    with new_directory(Path(out), identity=_identity(blueprint, used, shard_bytes)) as folder:
+        notes += write_weights(folder, slots, fill, shard_bytes=shard_bytes)
+        changes = {} if blueprint.layers is None else {"num_hidden_layers": blueprint.layers}
+        if vocabulary is not None:
+            changes["vocab_size"] = vocabulary.rows
+        notes += carry_files(used[blueprint.config].checkpoint.path, folder, dtype, changes=changes)
+        if vocabulary is not None:
+            vocabulary.write_tokenizer(folder)
         for file, text in (extra or {}).items():
             (folder / file).write_text(text, encoding="utf-8")
+    return tuple(notes)
 
 
-def _merged(merge: Merge, opened: Opened, name: str, device: torch.device) -> Tensor:
-    """Tensor `name` of the merge, float32 on `device`, not yet rounded; integers are the base's."""
-    method = load_method(merge.method)
-    name = opened.source_name(name)
-    if name in opened.base.checkpoint and not opened.base.checkpoint.is_float(name):
-        return opened.agreed(name)
-    inputs = opened.inputs(name, device)
-    keywords = dict(merge.params)
-    if method.random:
-        keywords["draw"] = Draw.of(merge.seed, name)  # type: ignore[assignment]  # the one keyword that is no parameter
-    first = (opened.base.read(name, device),) if method.needs_base else ()
-    merged = method.function(*first, inputs, **keywords)
-    if merged.shape != inputs[0].shape or merged.dtype != torch.float32:
-        raise InputError(
-            f"{merge.method} returned {merged.dtype} {list(merged.shape)} for {name}; "
-            f"a method keeps type and shape, here torch.float32 {list(inputs[0].shape)}"
-        )
-    # A model of NaNs still answers something, and would be given a score that nobody measured.
-    bad = merged.numel() - int(torch.isfinite(merged).sum())
-    if bad:
-        raise InputError(f"tensor {name} of the merge holds {bad} values that are not finite; change the coefficients")
-    return merged  # type: ignore[no-any-return]  # methods of other packages are untyped here
+def _folders(models: Sequence[str]) -> list[Path]:
+    """Where the models' tokenizers lie: an adapter has its base's."""
+    found = [split_reference(model)[0] for model in models]
+    first = next(folder for folder in found if folder is not None)
+    return [folder or first for folder in found]
+
+
+def _slot(part: Part, readers: Sequence[Reader], dtype: str) -> Slot:
+    index, name = part.base or part.inputs[0]
+    held, shape = readers[index].described(name)
+    for other, its in part.inputs:
+        theirs = readers[other].described(its)[1]
+        if theirs != shape:
+            raise InputError(
+                f"tensor {its} of {readers[other].name} is {list(theirs)}, {name} of {readers[index].name} is "
+                f"{list(shape)}; merge equal shapes, or choose a vocabulary if they differ in tokens"
+            )
+    return Slot(part.name, dtype if "float" in held else held, shape)
+
+
+def _write_part(part: Part, readers: Sequence[Reader], out: Tensor, threads: int) -> None:
+    """Merge one tensor of a blueprint into `out`."""
+    method = load_method(part.method)
+    origins = [(readers[index], name) for index, name in (*((part.base,) if part.base else ()), *part.inputs)]
+    if not out.is_floating_point():
+        first, *others = [reader.stored(name) for reader, name in origins]
+        for (reader, name), other in zip(origins[1:], others, strict=True):
+            if not torch.equal(first, other):
+                raise InputError(f"{reader.name} differs from the base in integer tensor {name}; make them equal")
+        out.copy_(first)
+        return
+    tensors = tuple(stored(reader, name, out.device) for reader, name in origins)
+    inputs = Inputs(tensors[0] if part.base else None, tensors[1 if part.base else 0 :], tuple(out.shape))
+    # Masks belong to the tensor's name in the base: a head that is stored though tied gets its embedding's.
+    draw = Draw(part.seed, part.base[1] if part.base else part.name)
+    merge_tensor(method, dict(part.params), draw, origins, inputs, out, Memory(tables=False), threads)
+
+
+def _identity(blueprint: Blueprint, readers: Sequence[Reader], shard_bytes: int) -> str:
+    """What is being merged, down to the state of the input files: whether a half-done output may be continued."""
+    stamps = [reader.checkpoint.stamp() for reader in readers]
+    return hashlib.sha256(repr((blueprint, stamps, shard_bytes)).encode()).hexdigest()

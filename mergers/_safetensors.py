@@ -1,23 +1,20 @@
-"""The safetensors format: headers read and checked without torch, files written as a stream.
+"""The safetensors format: headers read and checked, and laid out, without torch.
 
 Our own reader because a header must be checked before anything is mapped (a mapping past the end of a cut
-file kills the process with SIGBUS) and read without importing torch. Our own writer because the library's
-wants a whole shard in memory at once. The format: 8 bytes little-endian header length, JSON header, tensors
-back to back.
+file kills the process with SIGBUS) and read without importing torch. Our own layout because the library's
+writer wants a whole shard in memory at once. The format: 8 bytes little-endian header length, JSON header,
+tensors back to back.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from ._errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 TYPES: Mapping[str, tuple[str, int]] = {
     "F64": ("float64", 8),
@@ -55,9 +52,14 @@ class Slot(NamedTuple):
     shape: tuple[int, ...]
 
     @property
+    def width(self) -> int:
+        """Bytes of one element."""
+        return _CODES[self.dtype][1]
+
+    @property
     def size(self) -> int:
-        """Bytes."""
-        return math.prod(self.shape) * _CODES[self.dtype][1]
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * self.width
 
 
 def read_header(file: Path) -> dict[str, Entry]:
@@ -68,24 +70,43 @@ def read_header(file: Path) -> dict[str, Entry]:
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
-        first = stream.read(8)
-        if first == b"version ":
-            raise InputError(f"{file} is a git-lfs pointer, not weights; run `git lfs pull`")
-        length = int.from_bytes(first, "little")
-        if len(first) < 8 or not 2 <= length <= _LONGEST_HEADER:
-            raise InputError(f"{file} is not a safetensors file ({size} bytes); pickles are never loaded, convert it")
-        if 8 + length > size:
-            raise _truncated(file, 8 + length, size)
-        raw = stream.read(length)
+        length = header_length(file, stream.read(8), size)
+        return parse_header(file, stream.read(length), size)
+
+
+def header_length(file: Path, first: bytes, size: int) -> int:
+    """Bytes of the JSON header of `file`, told from its `first` 8 bytes; `size` is that of the whole file.
+
+    Raises:
+        InputError: not a safetensors file, or one cut short within its header.
+    """
+    if first == b"version ":
+        raise InputError(f"{file} is a git-lfs pointer, not weights; run `git lfs pull`")
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or not 2 <= length <= _LONGEST_HEADER:
+        raise InputError(f"{file} is not a safetensors file ({size} bytes); pickles are never loaded, convert it")
+    if 8 + length > size:
+        raise _truncated(file, 8 + length, size)
+    return length
+
+
+def parse_header(file: Path, raw: bytes, size: int) -> dict[str, Entry]:
+    """The tensors that the JSON header `raw` of `file` lists, by name, in file order.
+
+    Raises:
+        InputError: unreadable or inconsistent header, a file of `size` bytes shorter than it promises, or a
+            type that cannot be merged.
+    """
+    start = 8 + len(raw)
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
-        entries = {name: _entry(file, name, fields, 8 + length) for name, fields in header.items()}
+        entries = {name: _entry(file, name, fields, start) for name, fields in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file} has an unreadable safetensors header ({error}); copy the file again") from error
-    end = max((entry.stop for entry in entries.values()), default=8 + length)
+    end = max((entry.stop for entry in entries.values()), default=start)
     if end > size:
         raise _truncated(file, end, size)
     return entries
@@ -109,28 +130,24 @@ def _truncated(file: Path, promised: int, size: int) -> InputError:
     return InputError(f"{file} is cut short: its header promises {promised} bytes, it has {size}; copy it again")
 
 
-def write_file(stream: BinaryIO, slots: Sequence[Slot], tensors: Iterable[Tensor]) -> None:
-    """Write one file: the header of `slots`, then `tensors` in that order, one at a time."""
+def layout(slots: Sequence[Slot]) -> tuple[bytes, tuple[int, ...]]:
+    """How a file of `slots`, in that order, begins and where its tensors lie.
+
+    Returns:
+        The file's bytes up to its first tensor, and the place of each tensor's first byte in the file followed
+        by the length of the file. Tensors start on a multiple of their element's width if wider types come
+        before narrower ones.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    place = 0
+    places = [0]
     for slot in slots:
-        offsets = [place, place + slot.size]
+        places.append(places[-1] + slot.size)
         header[slot.name] = {
             "dtype": _CODES[slot.dtype][0],
             "shape": list(slot.shape),
-            "data_offsets": offsets,
+            "data_offsets": places[-2:],
         }
-        place += slot.size
     raw = json.dumps(header, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)  # tensors start on 8 bytes, so that readers may map them
-    stream.write(len(raw).to_bytes(8, "little") + raw)
-    for slot, tensor in zip(slots, tensors, strict=True):
-        stream.write(_bytes(slot, tensor))
-
-
-def _bytes(slot: Slot, tensor: Tensor) -> memoryview:
-    import torch
-
-    assert tuple(tensor.shape) == slot.shape, (slot, tensor.shape)
-    assert str(tensor.dtype) == f"torch.{slot.dtype}", (slot, tensor.dtype)
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    raw += b" " * (-len(raw) % 8)  # tensors start on 8 bytes, so that they can be mapped
+    start = 8 + len(raw)
+    return len(raw).to_bytes(8, "little") + raw, tuple(start + place for place in places)

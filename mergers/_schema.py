@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from ._errors import InputError, nearest
-from ._types import Count, DividesBySum, PerExpert, Range
+from ._types import Choice, Count, DividesBySum, PerExpert, Range
 
 
 @dataclass(frozen=True)
@@ -20,34 +20,56 @@ class Parameter:
 
     Attributes:
         name: as in the signature.
-        kind: `float` or `bool`.
+        kind: `float`, `int`, `bool` or `text`.
         per_expert: whether it may hold one number per expert.
         low: smallest valid value (-inf: unbounded).
         high: largest valid value (inf: unbounded).
         search: default bounds when it is searched, None if it is not.
+        step: it is searched on multiples of this, None: everywhere.
         default: value when it is left out, None if it is required.
         required: whether it must be given.
         divides_by: parameter whose plain sum the result is divided by while this switch is true.
+        options: the words that a text may be.
     """
 
     name: str
-    kind: Literal["float", "bool"]
+    kind: Literal["float", "int", "bool", "text"]
     per_expert: bool
     low: float
     high: float
     search: tuple[float, float] | None
-    default: float | bool | None
+    default: float | bool | str | None
     required: bool
     divides_by: str | None = None
+    options: tuple[str, ...] = ()
+    step: float | None = None
+
+
+TASK_VECTORS = Parameter("task_vectors", "bool", False, 0.0, 1.0, None, False, False)
+"""Of methods whose base is optional: merge the differences from the base, and add it back."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One merge method, as its signature states it."""
+    """One merge method, as its signature states it.
+
+    Attributes:
+        name: of its file, or "package.module:function".
+        function: the reference: whole tensors in plain torch.
+        plan: the same merge as data for the fused kernels (`_plan`), None if the method has none.
+        needs_base: whether it must be given a base.
+        optional_base: whether it can do with and without; parameter `task_vectors` of a `Merge` chooses.
+        random: whether it draws random masks.
+        min_experts: fewest experts.
+        max_experts: most experts, None if unbounded.
+        parameters: in the signature's order.
+    """
 
     name: str
     function: Callable[..., Any]
+    plan: Callable[..., Any] | None
     needs_base: bool
+    optional_base: bool
     random: bool
     min_experts: int
     max_experts: int | None
@@ -85,14 +107,19 @@ def _read(name: str, function: Callable[..., Any]) -> Method:
         raise InputError(f"merge method '{name}' has no argument 'experts'; see mergers/_types.py for the signature")
     count = next((note for note in notes["experts"] if isinstance(note, Count)), Count(1))
     keywords = [key for key in arguments if key not in ("base", "experts", "draw")]
+    optional = "base" in arguments and arguments["base"].default is None
+    parameters = tuple(_parameter(name, arguments[key], hints.get(key), notes[key]) for key in keywords)
     return Method(
         name=name,
         function=function,
-        needs_base="base" in arguments,
+        # In a module of other people's any function may be called plan.
+        plan=getattr(inspect.getmodule(function), "plan", None) if function.__module__.startswith("mergers.") else None,
+        needs_base="base" in arguments and not optional,
+        optional_base=optional,
         random="draw" in arguments,
         min_experts=count.low,
         max_experts=count.high,
-        parameters=tuple(_parameter(name, arguments[key], hints.get(key), notes[key]) for key in keywords),
+        parameters=(*parameters, TASK_VECTORS) if optional else parameters,
     )
 
 
@@ -102,10 +129,15 @@ def _parameter(method: str, argument: inspect.Parameter, hint: Any, notes: tuple
     if getattr(hint, "__origin__", hint) is bool:
         divides = next((note.of for note in notes if isinstance(note, DividesBySum)), None)
         return Parameter(argument.name, "bool", False, 0.0, 1.0, None, default, required, divides)
+    words = next((note.options for note in notes if isinstance(note, Choice)), None)
+    if words is not None:
+        return Parameter(argument.name, "text", False, 0.0, 0.0, None, default, required, options=words)
     bounds = next((note for note in notes if isinstance(note, (Range, PerExpert))), None)
     if bounds is None:
         raise InputError(
-            f"merge method '{method}': keyword '{argument.name}' needs bounds; annotate Range or PerExpert"
+            f"merge method '{method}': keyword '{argument.name}' needs bounds; annotate Range, PerExpert or Choice"
         )
-    low, high, search = bounds
-    return Parameter(argument.name, "float", isinstance(bounds, PerExpert), low, high, search, default, required)
+    low, high, search, step = bounds
+    kind: Literal["float", "int"] = "int" if getattr(hint, "__origin__", hint) is int else "float"
+    per_expert = isinstance(bounds, PerExpert)
+    return Parameter(argument.name, kind, per_expert, low, high, search, default, required, step=step)

@@ -1,18 +1,21 @@
-"""The inputs of a merge: base and experts, opened once per process, read as float32."""
+"""The inputs of a merge: base and experts, opened once per process."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import overload
 
 import torch
 from torch import Tensor
 
-from ._checkpoint import INDEX, SINGLE, Checkpoint, all_tied, compare, open_checkpoint
+from ._adapter_fold import Folded, files, open_model
+from ._checkpoint import all_tied, compare
+from ._compare import refuse_duplicates
 from ._errors import InputError
+from ._lora import LowRankMerge
+from ._reader import Place, Reader
+from ._vocabulary import Vocabulary, plan_vocabulary
 
 _OPEN_SETS = 8  # expert sets kept open per process: a run searches a few and scores each model alone once
 
@@ -23,23 +26,21 @@ class Sources:
 
     Attributes:
         base: checkpoint directory that every expert started from.
-        experts: checkpoint directories, in merge order.
-        cache_bytes: how much of them may be kept converted to float32 (or on another device). What is stored
-            as float32 is read through the map without a copy. Beyond the limit tensors are converted each
-            time.
+        experts: checkpoint directories, or adapters (`BASE+ADAPTER`, or an adapter's directory), in merge order.
+        vocabulary: `same` refuses models whose tokens differ; `base` fits embedding and head of each to the base's.
     """
 
     base: str
     experts: tuple[str, ...]
-    cache_bytes: int = 1 << 28
+    vocabulary: str = "same"
 
     def open(self) -> Opened:
         """The opened inputs; opened again when a checkpoint's file was replaced.
 
         Raises:
-            InputError: see `open_checkpoint` and `compare`.
+            InputError: see `open_model` and `compare`.
         """
-        return _opened(self, tuple(_stamp(path) for path in (self.base, *self.experts)))
+        return _opened(self, tuple(_stamp(reference) for reference in (self.base, *self.experts)))
 
 
 @lru_cache(maxsize=_OPEN_SETS)
@@ -47,14 +48,29 @@ def _opened(sources: Sources, stamps: tuple[tuple[int, ...], ...]) -> Opened:
     return Opened(sources)
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    for name in (SINGLE, INDEX):
-        try:
-            status = (Path(path) / name).stat()
-        except OSError:
-            continue
-        return (status.st_ino, status.st_size, status.st_mtime_ns)
-    return ()
+def _stamp(reference: str) -> tuple[tuple[int, int, int], ...]:
+    """What changes when a file that `reference` is read from is replaced."""
+    statuses = [file.stat() for file in files(reference) if file.is_file()]
+    return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in statuses)
+
+
+def readers_of(models: Sequence[str], *, base: int = 0, vocabulary: Vocabulary | None = None) -> tuple[Reader, ...]:
+    """Readers of checkpoints that a blueprint names.
+
+    Args:
+        models: directories.
+        base: index of the one whose buffers stand in for those that another lacks.
+        vocabulary: of the output; None: every model's own.
+
+    Raises:
+        InputError: see `open_model`.
+    """
+    first = open_model(models[base])
+    opened = {path: open_model(path, first) for path in dict.fromkeys(models)} | {models[base]: first}
+    places = [None if vocabulary is None else Place(vocabulary, index) for index in range(len(models))]
+    return tuple(
+        Reader(opened[path], f"model {path}", first, place) for path, place in zip(models, places, strict=True)
+    )
 
 
 class Opened:
@@ -63,17 +79,32 @@ class Opened:
     Attributes:
         base: reader of the base.
         experts: readers, in merge order.
+        notes: lines that say what was done to make them fit.
+        notes_of_vocabulary: those about tokens; empty where every model keeps its own.
+        low_rank: device -> factors of LoRA experts (`_low_rank`), None where they cannot be kept apart.
     """
 
     def __init__(self, sources: Sources) -> None:
-        budget = Budget(sources.cache_bytes)
-        self.base = Reader(open_checkpoint(sources.base), f"base {sources.base}", budget)
-        self.experts = tuple(Reader(open_checkpoint(path), f"expert {path}", budget) for path in sources.experts)
-        checkpoints = [reader.checkpoint for reader in (self.base, *self.experts)]
-        for expert in self.experts:
-            compare(self.base.checkpoint, expert.checkpoint, expert.name)
-        self._head = next((one.head for one in checkpoints if one.head), "lm_head.weight")
-        self._tied = all_tied(tuple(checkpoints))
+        refuse_duplicates(sources.experts)
+        paths = (sources.base, *sources.experts)
+        base = open_model(sources.base)
+        others = [open_model(reference, base) for reference in sources.experts]
+        same = sources.vocabulary == "same"
+        for path, other in zip(sources.experts, others, strict=True):
+            compare(base, other, f"expert {path}", same_rows=same)
+        plan = None if same else plan_vocabulary(sources.vocabulary, [one.path for one in (base, *others)])
+        places = [None if plan is None else Place(plan, index) for index in range(len(paths))]
+        folded = [note for one in others if isinstance(one, Folded) for note in one.notes]
+        self.notes_of_vocabulary = () if plan is None else plan.notes
+        self.notes = (*folded, *self.notes_of_vocabulary)
+        self.low_rank: dict[str, LowRankMerge | None] = {}
+        self.base = Reader(base, f"base {sources.base}", place=places[0])
+        self.experts = tuple(
+            Reader(other, f"expert {path}", base, place)
+            for path, other, place in zip(sources.experts, others, places[1:], strict=True)
+        )
+        self._head = next((one.head for one in (base, *others) if one.head), "lm_head.weight")
+        self._tied = all_tied((base, *others))
         self._agreed: dict[str, Tensor] = {}
 
     def source_name(self, name: str) -> str:
@@ -94,10 +125,6 @@ class Opened:
             raise InputError(f"tensor {name} of the live model is not in {self.base.name}; load this base")
         return self.base.checkpoint.shape(source)
 
-    def inputs(self, name: str, device: torch.device) -> Inputs:
-        """The experts' tensors `name`, float32 on `device`, each read when it is asked for."""
-        return Inputs(self.experts, name, device)
-
     def agreed(self, name: str) -> Tensor:
         """Tensor `name` that does not hold floats: the base's, which every expert must share.
 
@@ -105,73 +132,9 @@ class Opened:
             InputError: an expert holds other values.
         """
         if name not in self._agreed:
-            ours = self.base.checkpoint.read(name)
+            ours = self.base.stored(name)
             for expert in self.experts:
-                if not torch.equal(ours, expert.checkpoint.read(name)):
+                if not torch.equal(ours, expert.stored(name)):
                     raise InputError(f"{expert.name} differs from the base in integer tensor {name}; make them equal")
             self._agreed[name] = ours
         return self._agreed[name]
-
-
-@dataclass
-class Budget:
-    """Bytes that may still be cached."""
-
-    left: int
-
-
-class Reader:
-    """One checkpoint, read as float32. A tensor is checked for NaN and infinity when it is first read."""
-
-    def __init__(self, checkpoint: Checkpoint, name: str, budget: Budget) -> None:
-        self.checkpoint = checkpoint
-        self.name = name
-        self._budget = budget
-        self._views: dict[tuple[str, torch.device], Tensor] = {}
-        self._checked: set[str] = set()
-
-    def read(self, name: str, device: torch.device) -> Tensor:
-        """Tensor `name`, float32 on `device`; not to be written to. A head that is not stored: the embedding.
-
-        Raises:
-            InputError: it holds NaN or infinity.
-        """
-        if name not in self.checkpoint and self.checkpoint.embedding is not None:
-            name = self.checkpoint.embedding  # `compare` has made sure that only a tied head is missing
-        key = (name, device)
-        if key in self._views:
-            return self._views[key]
-        stored = self.checkpoint.read(name)
-        if name not in self._checked:
-            self._check(name, stored)
-        converted = stored.to(device, torch.float32)
-        size = 0 if converted.data_ptr() == stored.data_ptr() else converted.numel() * 4
-        if size <= self._budget.left:
-            self._budget.left -= size
-            self._views[key] = converted
-        return converted
-
-    def _check(self, name: str, stored: Tensor) -> None:
-        if stored.numel() and not torch.isfinite(torch.stack(torch.aminmax(stored))).all():
-            bad = int((~torch.isfinite(stored)).sum())
-            raise InputError(f"{self.name} holds {bad} NaN or infinite numbers in {name}; train or save it again")
-        self._checked.add(name)
-
-
-class Inputs(Sequence[Tensor]):
-    """Float32 tensors of one name, one per expert; read when asked for, to save memory."""
-
-    def __init__(self, readers: Sequence[Reader], name: str, device: torch.device) -> None:
-        self._readers, self._name, self._device = readers, name, device
-
-    def __len__(self) -> int:
-        return len(self._readers)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Inputs: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Inputs:
-        if isinstance(index, slice):
-            return Inputs(self._readers[index], self._name, self._device)
-        return self._readers[index].read(self._name, self._device)

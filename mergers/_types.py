@@ -8,8 +8,16 @@ A method is one public function, named as its file:
 * `experts`: one tensor per expert, in merge order. `Annotated[Sequence[Tensor], Count(2, 2)]` bounds their
   number.
 * `draw: Draw`: the method uses random numbers, and takes them from nowhere else.
-* Every other keyword is a parameter: `Annotated[float, Range(...)]`, `Annotated[Numbers, PerExpert(...)]` or
-  `bool`.
+* Every other keyword is a parameter: `Annotated[float, Range(...)]`, `Annotated[int, Range(...)]`,
+  `Annotated[Numbers, PerExpert(...)]`, `bool`, or `Annotated[str, Choice(...)]`.
+* `base: Tensor | None = None`: the method can do with a base and without.
+
+The function is the reference: plain torch on whole tensors. A second one, `plan`, may say the same merge as data for
+the fused kernels (`_plan`, `_statistics`):
+
+    def plan(tensor: Statistics, *, weight, density, ...) -> Plan
+
+It gets every parameter, those per expert as tuples, and `draw` where the method is random.
 
 Tensors of one call share shape, device and dtype (float32; float64 in tests); the result has the same. Inputs
 are borrowed: a method never writes into them. The caller rounds to the output type, once.
@@ -25,11 +33,15 @@ Numbers = float | Sequence[float]
 
 
 class Range(NamedTuple):
-    """Bounds of one number: valid in [low, high] (may be infinite), searched in `search` (None: not)."""
+    """Bounds of one number: valid in [low, high] (may be infinite), searched in `search` (None: not).
+
+    `step`: searched on its multiples only; what a tensor must be measured for is then measured for all of them at once.
+    """
 
     low: float
     high: float
     search: tuple[float, float] | None = None
+    step: float | None = None
 
 
 class PerExpert(NamedTuple):
@@ -38,6 +50,7 @@ class PerExpert(NamedTuple):
     low: float
     high: float
     search: tuple[float, float] | None = None
+    step: float | None = None
 
 
 class Count(NamedTuple):
@@ -45,6 +58,12 @@ class Count(NamedTuple):
 
     low: int
     high: int | None = None
+
+
+class Choice(NamedTuple):
+    """On a text parameter: the words it may be."""
+
+    options: tuple[str, ...]
 
 
 class DividesBySum(NamedTuple):

@@ -1,118 +1,78 @@
-"""Writing a checkpoint directory: complete or absent, one tensor in memory at a time."""
+"""Writing the weights of a checkpoint: file by file, resumable by file, in memory that does not grow with them."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._checkpoint import INDEX, SINGLE
-from ._errors import InputError
-from ._safetensors import Slot, write_file
+from ._carry import CARRIED, carry_files
+from ._index import INDEX, SINGLE
+from ._mapped import UNFINISHED, free_bytes, no_room, release, write_file
+from ._output import new_directory
+from ._safetensors import Slot, layout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CARRIED = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece*.model",
-    "*.tiktoken",
-    "chat_template.json",
-    "chat_template.jinja",
-    "additional_chat_templates/*.jinja",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
-"""What a merged model takes over from the base besides config.json: never weights, pickles or code."""
+__all__ = ["CARRIED", "carry_files", "new_directory", "release", "write_weights"]
 
 
-@contextmanager
-def new_directory(out: Path) -> Iterator[Path]:
-    """A temporary sibling of `out` to fill; becomes `out` when the block ends, and vanishes if it raises.
+def write_weights(
+    folder: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor], None], *, shard_bytes: int
+) -> tuple[str, ...]:
+    """Write `model.safetensors`, or shards and their index, into `folder`.
 
-    Files and directories are flushed to disk before the rename. A process killed in between leaves a
-    directory `.NAME.partial-...`, never a half-filled `out`.
-
-    Raises:
-        InputError: `out` exists and is not an empty directory, or cannot be made.
-    """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"output {out} exists already; choose another directory or remove it")
-    partial = out.absolute().parent / f".{out.absolute().name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {out.absolute().parent}: {error}; choose another directory") from error
-    try:
-        yield partial
-        for folder, _, files in os.walk(partial):
-            for file in files:
-                _flush(Path(folder) / file)
-            _flush(Path(folder))
-        partial.rename(out)  # POSIX: replaces an empty directory
-        _flush(out.absolute().parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_weights(folder: Path, slots: Sequence[Slot], read: Callable[[str], Tensor], *, shard_bytes: int) -> None:
-    """Write `model.safetensors`, or shards of at most `shard_bytes` with their index, into `folder`.
+    Files that an earlier, killed process finished there (same tensors, whole: `new_directory` vouches that it is
+    the same merge) are kept; `fill` is not called for their tensors.
 
     Args:
-        folder: exists.
-        slots: what to write, in order.
-        read: gives the tensor of a name, in its slot's type and shape; asked for one at a time, in file
-            order.
-        shard_bytes: a tensor larger than this gets a shard of its own.
+        folder: where; what `new_directory` gives.
+        slots: the tensors, in the order in which they are spread over the files.
+        fill: see `write_file`. Called once per tensor, file by file; within a file wide types come first.
+        shard_bytes: largest file; a tensor larger than this gets a file of its own.
+
+    Returns:
+        Lines that say what was kept.
 
     Raises:
-        InputError: the disk has too little room.
+        InputError: the disk has too little room, told before the first tensor is asked for where possible.
     """
-    total = sum(slot.size for slot in slots)
-    free = shutil.disk_usage(folder).free
-    if total > free:
-        raise InputError(
-            f"the output needs {total / 1e9:.2f} GB, the disk of {folder.parent} has {free / 1e9:.2f} GB free"
-        )
     shards = _shards(slots, shard_bytes)
-    placed: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        ordered = sorted(
-            shard, key=lambda slot: -(slot.size // max(1, _count(slot)))
-        )  # wide types first keeps all aligned
-        with (folder / name).open("wb") as stream:
-            write_file(stream, ordered, (read(slot.name) for slot in ordered))
-        placed |= dict.fromkeys((slot.name for slot in shard), name)
+    names = [SINGLE] if len(shards) == 1 else [_name(i + 1, len(shards)) for i in range(len(shards))]
+    for stray in sorted(folder.glob("*.safetensors*")):
+        if stray.name.endswith(UNFINISHED) or stray.name not in names:
+            stray.unlink()
+    ordered = [sorted(shard, key=lambda slot: -slot.width) for shard in shards]
+    missing = [i for i, name in enumerate(names) if not _finished(folder / name, ordered[i])]
+    needed = sum(layout(ordered[i])[1][-1] for i in missing)
+    free = free_bytes(folder)
+    if needed > free:
+        raise no_room(folder.parent, "the output", needed, free)
+    for i in missing:
+        write_file(folder / names[i], ordered[i], fill)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": placed}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        placed = {slot.name: name for name, shard in zip(names, shards, strict=True) for slot in shard}
+        index = {"metadata": {"total_size": sum(slot.size for slot in slots)}, "weight_map": placed}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    kept = len(names) - len(missing)
+    return (f"kept {kept} of {len(names)} weight files that an earlier run had finished",) if kept else ()
 
 
-def _count(slot: Slot) -> int:
-    return int(Slot(slot.name, "bool", slot.shape).size)
+def _finished(file: Path, slots: Sequence[Slot]) -> bool:
+    """Whether `file` is whole and holds `slots`; files get their name only when they are whole on the disk."""
+    head, places = layout(slots)
+    try:
+        with file.open("rb") as stream:
+            return os.fstat(stream.fileno()).st_size == places[-1] and stream.read(len(head)) == head
+    except FileNotFoundError:
+        return False
+
+
+def _name(number: int, count: int) -> str:
+    return f"model-{number:05d}-of-{count:05d}.safetensors"
 
 
 def _shards(slots: Sequence[Slot], shard_bytes: int) -> list[list[Slot]]:
@@ -125,31 +85,3 @@ def _shards(slots: Sequence[Slot], shard_bytes: int) -> list[list[Slot]]:
         shards[-1].append(slot)
         size += slot.size
     return shards
-
-
-def carry_files(source: Path, folder: Path, dtype: str) -> None:
-    """Copy what a model needs besides its weights; `config.json` gets `dtype` as their type."""
-    for pattern in CARRIED:
-        for file in sorted(source.glob(pattern)):
-            target = folder / file.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, target)
-    config = source / "config.json"
-    if config.is_file():
-        try:
-            fields = json.loads(config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{config} is not JSON ({error}); copy it again") from error
-        text = json.dumps(_with_dtype(fields, dtype, top=True), indent=2, ensure_ascii=False)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _with_dtype(fields: Mapping[str, Any], dtype: str, *, top: bool) -> dict[str, Any]:
-    """`fields` with the type of weights replaced, also under its older name `torch_dtype`."""
-    changed = {
-        key: _with_dtype(value, dtype, top=False) if isinstance(value, dict) else value for key, value in fields.items()
-    }
-    for key in ("dtype", "torch_dtype"):
-        if key in fields or (top and key == "dtype"):
-            changed[key] = dtype
-    return changed

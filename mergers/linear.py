@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
+from ._errors import InputError
+from ._plan import Weighted
 from ._types import DividesBySum, Numbers, PerExpert, per_expert
+
+if TYPE_CHECKING:
+    from ._statistics import Statistics
 
 
 def linear(
@@ -30,3 +35,15 @@ def linear(
     for index in range(1, len(shares)):
         mixed.add_(experts[index], alpha=shares[index])
     return mixed.div_(sum(shares)) if normalize else mixed
+
+
+def plan(tensor: Statistics, *, weight: tuple[float, ...], normalize: bool) -> Weighted:
+    """The same as a weighted sum; the weights are divided before they meet the tensors.
+
+    Raises:
+        InputError: weights that sum to zero are to be normalised.
+    """
+    total = sum(weight) if normalize else 1.0
+    if total == 0:
+        raise InputError(f"linear: normalize divides by the sum of weight, which is 0 for {weight}; change a weight")
+    return Weighted(0.0, tuple(share / total for share in weight))

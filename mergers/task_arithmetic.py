@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
 from ._combine import direct_sum
+from ._deltas import Thinned
+from ._plan import Sparse
+from ._sparse import direct, everything
 from ._types import DividesBySum, Numbers, PerExpert, Range, per_expert
+
+if TYPE_CHECKING:
+    from ._statistics import Statistics
 
 
 def task_arithmetic(
@@ -29,5 +35,13 @@ def task_arithmetic(
         normalize: divide by the sum of the weights, unless that is about 0.
         lambda_: scale of the whole sum.
     """
-    deltas = (tensor - base for tensor in experts)
+    deltas = (Thinned(tensor - base) for tensor in experts)
     return direct_sum(base, deltas, per_expert(weight, len(experts)), normalize=normalize, lambda_=lambda_)
+
+
+def plan(tensor: Statistics, *, weight: Sequence[float], normalize: bool, lambda_: float) -> Sparse:
+    """The same as differences, each exact where expert and base are within a factor of two.
+
+    A weighted sum of the tensors themselves would cost as much and round at their size.
+    """
+    return direct(everything(tensor.experts), weight, normalize=normalize, lambda_=lambda_)

@@ -125,11 +125,42 @@ def report(run: RunDirectory) -> None:
 def merge(
     recipe: Annotated[Path, typer.Argument(metavar="MERGE.yaml", help="A merge in mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
+    adapter: Annotated[bool, typer.Option("--adapter", help="Write a LoRA adapter (of LoRA experts).")] = False,
+    rank: Annotated[int | None, typer.Option("--rank", metavar="R", min=1, help="Its largest rank.")] = None,
+    shard: Annotated[float, typer.Option("--shard", metavar="GB", min=0.001, help="Largest file.")] = 5.0,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Default: all.")] = None,
 ) -> None:
-    """Do one merge, from mergekit's YAML."""
-    from .single import merge_file
+    """Do the merges of a file in mergekit's YAML."""
+    from .merging import merge_file
 
-    typer.echo(merge_file(recipe, out))
+    size = int(shard * 1e9)
+    for line in merge_file(recipe, out, shard_bytes=size, threads=threads, adapter=adapter, rank=rank):
+        typer.echo(line)
+
+
+@app.command()
+def inspect(
+    models: Annotated[list[str], typer.Argument(metavar="BASE [MODEL...]", help="Directories or hub ids.")],
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the output that room is counted for.")] = "bfloat16",
+) -> None:
+    """Say from headers alone whether models can be merged, and what a merge needs; downloads no weights."""
+    from mergers._preflight import inspect as look
+
+    found = look(models, dtype=dtype)
+    for line in found.lines():
+        typer.echo(line)
+    if found.problems:
+        raise typer.Exit(2)
+
+
+@app.command("import")
+def import_(
+    genome: Annotated[Path, typer.Argument(metavar="GENOME.yaml", help="A configuration of mergekit-evolve.")],
+) -> None:
+    """Print the recipe that asks what a mergekit-evolve configuration asks."""
+    from .merging import import_genome
+
+    typer.echo(import_genome(genome), nl=False)
 
 
 @app.command()

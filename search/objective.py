@@ -6,6 +6,7 @@ is written to disk and nothing is loaded again between candidates.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from mergers._spec import Merge
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from mergers._materialize import Materializer
 
 Results = Mapping[str, "np.ndarray[Any, Any]"]
 """Evaluator name -> one float32 in [0, 1] per item, in the order of that evaluator's items of the split."""
@@ -42,6 +45,9 @@ class Job:
     experts: tuple[str, ...]
     split: str
 
+
+EXPERT_SETS = 8
+"""Expert sets that an actor keeps open: a run searches a few, and scores each model alone once."""
 
 AS_IT_IS = Merge("linear", (("weight", (1.0,)),))
 """The merge of one expert alone: how the base, an expert or a baseline is scored and exported."""
@@ -79,6 +85,7 @@ class Scorer:
         from evaluators._transformers import transformers_engine
 
         self._base = spec.base
+        self._materializers: OrderedDict[tuple[str, ...], Materializer] = OrderedDict()
         self._engine = transformers_engine(spec.base, dtype=spec.dtype)
         self._weights = self._engine.weights()
         self._graders = tuple(
@@ -95,11 +102,20 @@ class Scorer:
         """Merge in place, then score on every evaluator."""
         import numpy as np
 
-        from mergers._merge import Sources, merge_in_place
-
-        merge_in_place(job.merge, Sources(self._base, job.experts), self._weights)
+        self._materializer(job.experts).apply(job.merge)
         results = {}
         for name, evaluator, search, report in self._graders:
             items = search if job.split == "search" else report
             results[name] = np.asarray(evaluator.score(self._engine, items), dtype=np.float32)
         return results
+
+    def _materializer(self, experts: tuple[str, ...]) -> Materializer:
+        """Opened experts and what is known about them; the expert sets used last stay."""
+        from mergers._merge import Materializer, Sources
+
+        if experts not in self._materializers:
+            self._materializers[experts] = Materializer(Sources(self._base, experts), self._weights)
+        self._materializers.move_to_end(experts)
+        while len(self._materializers) > EXPERT_SETS:
+            self._materializers.popitem(last=False)
+        return self._materializers[experts]

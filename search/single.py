@@ -1,4 +1,4 @@
-"""One merge, or one score, outside a run."""
+"""One score outside a run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from .graders import load_graders
 from .items import scores_of
 from .objective import AS_IT_IS, Job, ScorerFactory
 from .recipe import load_recipe
-
-SHARD_BYTES = 5 * 10**9
 
 
 def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
@@ -46,34 +44,3 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
     overall = {name: score for (name, language), score in plain.items() if not language}
     return {"model": model, "split": split, "scores": overall, "languages": languages}
 
-
-def merge_file(file: Path, out: Path) -> Path:
-    """Do the merge of one file in mergekit's YAML; relative models count from the working directory, as in mergekit.
-
-    Args:
-        file: the merge.
-        out: directory to make.
-
-    Returns:
-        `out`.
-
-    Raises:
-        UserError: the file cannot be read, or `out` exists.
-        InputError: what `mergers` refuses: an unknown key or method, models that do not fit together.
-    """
-    from mergers._checkpoint import compare, open_checkpoint
-    from mergers._merge import Sources, merge_to_directory
-    from mergers._mergekit import from_mergekit
-
-    if out.exists():
-        raise UserError(Problem(str(out), None, "", "the directory exists already", remedy="give another"))
-    try:
-        asked = from_mergekit(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(Problem(str(file), None, "", "cannot be read", str(error))) from None
-    base = open_checkpoint(asked.base)
-    for expert in asked.experts:
-        compare(base, open_checkpoint(expert), expert)
-    dtype = asked.dtype or base.dtype(base.names[0])
-    merge_to_directory(asked.merge, Sources(asked.base, asked.experts), out, dtype=dtype, shard_bytes=SHARD_BYTES)
-    return out

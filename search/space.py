@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mergers._schema import Method, Parameter
+from mergers._schema import Method
 from mergers._spec import Merge
 
 DECIMALS = 6  # coefficients are exact decimals, so that a card, a YAML file and the database state the same merge
@@ -19,11 +19,12 @@ DECIMALS = 6  # coefficients are exact decimals, so that a card, a YAML file and
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number to search: `name`, closed bounds `low` <= value <= `high`."""
+    """One number to search: `name`, closed bounds `low` <= value <= `high`; with a `step`, rounded to its multiples."""
 
     name: str
     low: float
     high: float
+    step: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Space:
             params["weight"] = tuple(round(values[f"weight.{name}"], DECIMALS) for name in self.experts)
         for dimension in self.dimensions:
             if not dimension.name.startswith(("split.", "weight.")):
-                params[dimension.name] = round(values[dimension.name], DECIMALS)
+                params[dimension.name] = _rounded(values[dimension.name], dimension.step)
         return Merge(self.method, tuple(sorted(params.items())), self.seed)
 
     def uniform(self) -> dict[str, float]:
@@ -63,16 +64,17 @@ class Space:
 
     def corners(self) -> tuple[tuple[str, dict[str, float]], ...]:
         """Points that reproduce a model scored anyway: (expert's name or `base`, values)."""
+        from mergers._probe import reproduced
+
         count = len(self.experts)
-        found = [(name, self._point(tuple(float(i == j) for j in range(count)))) for i, name in enumerate(self.experts)]
+        points = [self._point(tuple(float(i == j) for j in range(count))) for i in range(count)]
         if self.coefficients == "box":
-            found.append(("base", self._point((0.0,) * count)))
+            points.append(self._point((0.0,) * count))
         bounds = {dimension.name: dimension for dimension in self.dimensions}
-        return tuple(
-            (name, point)
-            for name, point in found
-            if all(bounds[key].low <= value <= bounds[key].high for key, value in point.items())
-        )
+        inside = [p for p in points if all(bounds[k].low <= value <= bounds[k].high for k, value in p.items())]
+        names = ("base", *self.experts)
+        found = [(reproduced(self.decode(point), count), point) for point in inside]
+        return tuple((names[index], point) for index, point in found if index is not None)
 
     def _point(self, weight: tuple[float, ...]) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -97,21 +99,19 @@ def space_of(method: Method, experts: Sequence[str], *, coefficients: str, seed:
         coefficients: the recipe's key: `free` (a box where scale matters, else the simplex) or `simplex`.
         seed: of random masks.
     """
+    from mergers._probe import scale_free
+
     dimensions: list[Dimension] = []
     kind = "none"
     for parameter in method.parameters:
         if parameter.search is None:
             continue
         if parameter.name == "weight" and parameter.per_expert:
-            kind = "simplex" if coefficients == "simplex" or _scale_free(method.parameters) else "box"
+            kind = "simplex" if coefficients == "simplex" or scale_free(method.name, len(experts)) else "box"
             dimensions += _weights(kind, experts, parameter.search)
         else:
-            dimensions.append(Dimension(parameter.name, *parameter.search))
+            dimensions.append(Dimension(parameter.name, *parameter.search, parameter.step))
     return Space(method.name, tuple(experts), tuple(dimensions), kind, seed)
-
-
-def _scale_free(parameters: Sequence[Parameter]) -> bool:
-    return any(parameter.name == "normalize" and parameter.default is True for parameter in parameters)
 
 
 def _weights(kind: str, experts: Sequence[str], bounds: tuple[float, float]) -> list[Dimension]:
@@ -142,6 +142,10 @@ def to_sticks(weights: Sequence[float]) -> tuple[float, ...]:
         sticks.append(1.0 - (1.0 - share) ** (len(weights) - 1 - index))
         left -= weight
     return tuple(min(1.0, max(0.0, stick)) for stick in sticks)
+
+
+def _rounded(value: float, step: float | None) -> float:
+    return round(value, DECIMALS) if step is None else round(value / step) * step
 
 
 def _round_to_one(weights: Sequence[float]) -> tuple[float, ...]:

@@ -95,10 +95,10 @@ def methods_table() -> str:
     lines = ["merge methods (search.methods)"]
     for name in plugins.choices("mergers"):
         method = load_method(name)
-        count = f"{method.min_experts}" if method.max_experts == method.min_experts else f"{method.min_experts}+"
-        lines.append(
-            f"  {name:<18}{count} experts{', base' if method.needs_base else ''}: {_first_line(method.function)}"
-        )
+        one = method.max_experts == method.min_experts
+        count = f"{method.min_experts}{'' if one else '+'} expert{'s' * (not one or method.min_experts > 1)}"
+        base = ", base" if method.needs_base else ", base or none" if method.optional_base else ""
+        lines.append(f"  {name:<18}{count}{base}: {_first_line(method.function)}")
         lines += [f"      {_parameter(parameter)}" for parameter in method.parameters]
     lines += ["", "trainers (experts.NAME.trainer)", *(f"  {name}" for name in plugins.choices("trainers"))]
     lines += ["", "evaluators (evaluators.NAME.kind)"]
@@ -115,8 +115,11 @@ def methods_table() -> str:
 def _parameter(parameter: Any) -> str:
     if parameter.kind == "bool":
         return f"{parameter.name}: true or false, default {str(parameter.default).lower()}"
+    if parameter.kind == "text":
+        return f"{parameter.name}: {' or '.join(parameter.options)}, default {parameter.default}"
     each = ", one per expert" if parameter.per_expert else ""
-    default = "required" if parameter.required else f"default {parameter.default:g}"
+    given = "none" if parameter.default is None else f"{parameter.default:g}"
+    default = "required" if parameter.required else f"default {given}"
     searched = f", searched in [{parameter.search[0]:g}, {parameter.search[1]:g}]" if parameter.search else ""
     free = math.isinf(parameter.low) and math.isinf(parameter.high)
     bounds = "any number" if free else f"in [{parameter.low:g}, {parameter.high:g}]"

@@ -36,7 +36,7 @@ def save_models(root: Path, *, tied: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(3)
     model = LlamaForCausalLM(config)
     start = [parameter.detach().clone() for parameter in model.parameters()]
-    for name in ("base", "one", "two"):
+    for name in ("base", "one", "two", "three"):
         model.to(dtype).save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
         model.float()

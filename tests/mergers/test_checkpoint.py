@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -13,12 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mergers._checkpoint import INDEX, SINGLE, Checkpoint, compare, open_checkpoint
+from mergers._checkpoint import INDEX, SINGLE, Checkpoint, all_tied, compare, differences, open_checkpoint
+from mergers._compare import is_buffer, refuse_duplicates
 from mergers._errors import InputError
 from mergers._merge import Sources, merge_to_directory
+from mergers._reader import Reader
+from mergers._safetensors import Slot
 from mergers._spec import Merge
-
-AS_IT_IS = Merge("linear", (("weight", 1.0),))
+from mergers._write import write_weights
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
@@ -35,7 +38,14 @@ def llama(layers: int = 2, rows: int = 6, width: int = 4) -> dict[str, Tensor]:
 
 
 def shard(source: Path, out: Path) -> Path:
-    merge_to_directory(AS_IT_IS, Sources(str(source), (str(source),)), out, dtype="float32", shard_bytes=100)
+    tensors = load_file(source / SINGLE)
+
+    def fill(slot: Slot, place: Tensor) -> None:
+        place.copy_(tensors[slot.name])
+
+    out.mkdir()
+    slots = [Slot(name, "float32", tuple(tensor.shape)) for name, tensor in tensors.items()]
+    write_weights(out, slots, fill, shard_bytes=100)
     return out
 
 
@@ -113,7 +123,7 @@ def test_missing_and_foreign_directories_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "none", "not a directory")
     refused(tmp_path, f"holds no {SINGLE}")
     (tmp_path / "adapter_config.json").write_text("{}")
-    refused(tmp_path, "not available yet: merging adapters")
+    refused(tmp_path, "holds a LoRA adapter, not a model; write BASE+")
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pt"])
@@ -206,3 +216,130 @@ def test_types_may_differ_and_tied_heads_may_be_stored(tmp_path: Path) -> None:
     copied = expert(tmp_path, ours | {"lm_head.weight": ours["model.embed_tokens.weight"].clone()})
     compare(base, copied, "x")
     compare(copied, base, "x")
+    assert all_tied((base, copied))
+    assert "stands in (tied head)" in differences(copied, base)[0]
+    assert "which the base ties to its embedding; it is left out" in differences(base, copied)[0]
+    assert differences(base, base) == ()
+
+
+BUFFERS = {
+    "model.layers.0.self_attn.rotary_emb.inv_freq": (2,),
+    "model.rotary_emb.original_inv_freq": (2,),
+    "model.layers.1.self_attn.rotary_emb.cos_cached": (1, 1, 8, 2),
+    "gpt_neox.layers.0.attention.masked_bias": (),
+    "gpt_neox.layers.0.attention.bias": (1, 1, 8, 8),
+    "h.0.attn.bias": (1, 1, 8, 8),
+    "embeddings.position_ids": (1, 8),
+}
+WEIGHTS = {
+    "model.layers.0.self_attn.q_proj.bias": (8,),
+    "h.0.attn.bias": (8,),
+    "h.0.attn.c_attn.bias": (24,),
+    "model.embed_positions.weight": (8, 4),
+    "model.layers.0.mlp.bias": (1, 1, 8, 8),
+}
+
+
+def test_buffers_are_told_from_weights() -> None:
+    assert all(is_buffer(name, shape) for name, shape in BUFFERS.items())
+    assert not any(is_buffer(name, shape) for name, shape in WEIGHTS.items())
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.attn.bias"])
+def test_buffers_may_be_missing_on_either_side(tmp_path: Path, name: str) -> None:
+    plain, buffered = llama(), llama() | {name: torch.full(BUFFERS.get(name, (1, 1, 4, 4)), 3.0)}
+    plainly, fully = save(tmp_path / "plain", plain), save(tmp_path / "full", buffered)
+    one, two = open_checkpoint(plainly), open_checkpoint(fully)
+    compare(one, two, "x")
+    compare(two, one, "x")
+    assert differences(one, two) == (
+        f"{fully} has {name} that the base lacks (buffers that code makes anew); left out",
+    )
+    (note,) = differences(two, one)
+    assert note.startswith(f"{plainly} lacks {name} of the base")
+    assert "the base's values stand in" in note
+
+
+def test_a_buffer_that_one_expert_lacks_is_the_bases(tmp_path: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    plain, buffered = llama(), llama() | {name: torch.full((2,), 3.0)}
+    plainly, fully = save(tmp_path / "plain", plain), save(tmp_path / "full", buffered)
+    half = Merge("linear", (("weight", (0.25, 0.75)),))
+    merge_to_directory(half, Sources(str(fully), (str(plainly), str(fully))), tmp_path / "a", dtype="float32")
+    assert torch.equal(load_file(tmp_path / "a" / SINGLE)[name], buffered[name])
+    merge_to_directory(half, Sources(str(plainly), (str(plainly), str(fully))), tmp_path / "b", dtype="float32")
+    assert load_file(tmp_path / "b" / SINGLE).keys() == plain.keys()
+
+
+def test_many_differences_make_one_line(tmp_path: Path) -> None:
+    buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(2) for i in range(2)}
+    base = open_checkpoint(save(tmp_path / "b", llama()))
+    (note,) = differences(base, expert(tmp_path, llama() | buffers))
+    assert "has model.layers.0.self_attn.rotary_emb.inv_freq and 1 more that the base lacks" in note
+
+
+def test_rows_may_differ_where_a_policy_maps_them(tmp_path: Path) -> None:
+    base = open_checkpoint(save(tmp_path / "b", llama() | {"lm_head.weight": torch.ones(6, 4)}))
+    more = {"model.embed_tokens.weight": torch.ones(8, 4), "lm_head.weight": torch.ones(8, 4)}
+    other = expert(tmp_path, llama() | more)
+    compare(base, other, "x", same_rows=False)
+    wider = llama() | {"model.embed_tokens.weight": torch.ones(8, 5), "lm_head.weight": torch.ones(8, 4)}
+    with pytest.raises(InputError, match=r"has shape \[8, 5\] for model.embed_tokens.weight"):
+        compare(base, expert(tmp_path, wider), "x", same_rows=False)
+
+
+def test_duplicate_experts_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", llama())
+    (tmp_path / "link").symlink_to(folder)
+    refuse_duplicates([folder, tmp_path / "other"])
+    with pytest.raises(InputError, match=r"expert .*/m is listed twice; list it once"):
+        refuse_duplicates([folder, folder])
+    with pytest.raises(InputError, match=r"expert .*/link is listed twice, also as .*/m; list it once"):
+        Sources(str(folder), (str(folder), str(tmp_path / "link"))).open()
+    Sources(str(folder), (str(folder),)).open()  # the base may be an expert as well
+
+
+def test_stamps_change_with_any_rewrite(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", llama())
+    stamp = open_checkpoint(folder).stamp()
+    assert open_checkpoint(folder).stamp() == stamp
+    os.utime(folder / SINGLE, ns=(0, 0))
+    assert open_checkpoint(folder).stamp() != stamp
+    assert open_checkpoint(save(tmp_path / "n", llama())).stamp() != stamp
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_stored_tensors_are_checked_block_by_block(tmp_path: Path, dtype: torch.dtype, bad: float) -> None:
+    values = torch.zeros((1 << 22) + 5, dtype=dtype)
+    values[[3, 1 << 22, (1 << 22) + 4]] = bad
+    good = torch.arange(6, dtype=dtype).reshape(2, 3)
+    folder = save(tmp_path / "m", {"bad": values, "good": good, "whole": torch.tensor([1, 2]), "none": torch.zeros(0)})
+    reader = Reader(open_checkpoint(folder), "expert m")
+    stored = reader.stored("good")
+    assert torch.equal(stored, good)
+    assert stored.dtype == dtype
+    assert stored.is_contiguous()
+    assert reader.stored("whole").tolist() == [1, 2]
+    assert reader.stored("none").numel() == 0
+    with pytest.raises(InputError, match="expert m holds 3 NaN or infinite numbers in bad; train or save it again"):
+        reader.blame("bad")
+    assert torch.equal(reader.stored("bad"), values) or bad != bad
+    reader.blame("good")
+
+
+def test_what_an_expert_may_lack_has_a_stand_in(tmp_path: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    base = open_checkpoint(save(tmp_path / "b", llama() | {name: torch.ones(2), "lm_head.weight": torch.ones(6, 4)}))
+    reader = Reader(expert(tmp_path, llama()), "expert x", base)
+    assert reader.stored(name).tolist() == [1, 1]
+    assert torch.equal(reader.stored("lm_head.weight"), llama()["model.embed_tokens.weight"])
+
+
+def test_equal_bytes_are_told_without_a_difference_in_type(tmp_path: Path) -> None:
+    tensors = {"a": torch.zeros(4), "b": torch.zeros(4), "c": torch.zeros(4, dtype=torch.int32), "d": torch.ones(4)}
+    checkpoint = open_checkpoint(save(tmp_path / "m", tensors | {"e": torch.zeros(0), "f": torch.zeros(0)}))
+    assert checkpoint.same_bytes("a", "b")
+    assert checkpoint.same_bytes("e", "f")
+    assert not checkpoint.same_bytes("a", "c")
+    assert not checkpoint.same_bytes("a", "d")

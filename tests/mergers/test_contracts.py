@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mergers._draw import Draw
 from mergers._merge import Sources, merge_to_directory
-from mergers._schema import Method, Parameter, load_method, method_names
+from mergers._schema import TASK_VECTORS, Method, Parameter, load_method, method_names
 from mergers._spec import Merge, Value, weights
 
 Inputs = tuple[Tensor, list[Tensor]]
@@ -58,9 +58,17 @@ def settings(method: Method, experts: int) -> dict[str, Value]:
     return chosen
 
 
-def call(method: Method, inputs: Inputs, params: dict[str, Value], *, seed: int = 0, name: str = "w") -> Tensor:
+def call(
+    method: Method,
+    inputs: Inputs,
+    params: dict[str, Value],
+    *,
+    seed: int = 0,
+    name: str = "w",
+    draw: Draw | None = None,
+) -> Tensor:
     base, experts = inputs
-    extra = {"draw": Draw.of(seed, name)} if method.random else {}
+    extra = {"draw": draw or Draw.of(seed, name)} if method.random else {}
     result: Tensor = method.function(*((base,) if method.needs_base else ()), experts, **params, **extra)
     return result
 
@@ -178,11 +186,11 @@ def test_float32_is_near_float64(method: Method) -> None:
 
 @every
 def test_any_sharding_same_bytes(method: Method, bfloat16_models: Path, tmp_path: Path) -> None:
-    experts = [str(bfloat16_models / name) for name in ("one", "two", "one")][: count(method)]
+    experts = [str(bfloat16_models / name) for name in ("one", "two", "three")][: count(method)]
     merge = Merge(method.name, tuple(settings(method, len(experts)).items()), 3)
     as_it_is = Merge("linear", (("weight", 1.0),))
     pieces = []
-    for name in ("base", "one", "two"):
+    for name in ("base", "one", "two", "three"):
         source = str(bfloat16_models / name)
         merge_to_directory(as_it_is, Sources(source, (source,)), tmp_path / name, dtype="bfloat16", shard_bytes=3000)
         pieces.append(name)
@@ -198,7 +206,8 @@ def test_a_method_is_documented_and_listed(method: Method) -> None:
     assert function.__name__ == method.name
     assert inspect.getdoc(inspect.getmodule(function))
     for parameter in method.parameters:
-        assert f"{parameter.name}:" in (inspect.getdoc(function) or ""), parameter.name
+        documented = parameter is TASK_VECTORS or f"{parameter.name}:" in (inspect.getdoc(function) or "")
+        assert documented, parameter.name
         assert parameter.low <= parameter.high
         if parameter.search is not None:
             assert parameter.low <= parameter.search[0] < parameter.search[1] <= parameter.high

@@ -32,11 +32,13 @@ def test_schema_of_ties() -> None:
     inf = math.inf
     assert method.parameters == (
         Parameter("weight", "float", True, -inf, inf, (0.0, 1.0), None, True),
-        Parameter("density", "float", True, 0.0, 1.0, (0.1, 1.0), 1.0, False),
+        Parameter("density", "float", True, 0.0, 1.0, (6 / 64, 1.0), 1.0, False, step=1 / 64),
         Parameter("normalize", "bool", False, 0.0, 1.0, None, True, False),
         Parameter("rescale", "bool", False, 0.0, 1.0, None, False, False),
         Parameter("lambda_", "float", False, -inf, inf, None, 1.0, False),
+        Parameter("convention", "text", False, 0.0, 0.0, None, "mergekit", False, options=("mergekit", "paper")),
     )
+    assert method.plan is not None
 
 
 def test_schema_of_the_others() -> None:
@@ -93,10 +95,10 @@ def unbounded(experts: list[float], *, strength: float) -> float:
         (merge("linear", weight=1.0), 0, "at least 1 expert"),
         (merge("linear", weight=1.0, normalize=1.0), 2, "must be true or false, got 1.0"),
         (merge("linear", weight=True), 2, "must be a number, got True"),
-        (merge("linear", weight="0.5"), 2, "must be a number, got '0.5'"),  # type: ignore[arg-type]  # wrong on purpose
+        (merge("linear", weight="0.5"), 2, "must be a number, got '0.5'"),
         (merge("ties", weight=1.0, density=1.5), 2, r"density must lie in \[0, 1\], got 1.5"),
         (merge("ties", weight=1.0, density=(0.5, -0.1)), 2, r"\[0, 1\], got -0.1 for expert 2"),
-        (merge("ties", weight=1.0, lambda_=(1.0, 1.0)), 2, "one number for all experts"),
+        (merge("ties", weight=1.0, lambda_=(1.0, 1.0)), 2, "one value for all experts"),
         (merge("slerp", t=1.01), 2, r"t must lie in \[0, 1\]"),
         (merge("slerp", t=0.5), 3, r"exactly 2 expert\(s\), got 3"),
         (merge("slerp", t=0.5), 1, "exactly 2"),

@@ -1,0 +1,267 @@
+"""How many evaluations each sampler needs to find the front.
+
+    python -m benchmarks.search --out benchmarks/results/search.json [--seeds 10] [--quick] [--peers a,b] [--tasks t]
+
+Every run of (task, peer, seed) is one line of `OUT.jsonl`, written when it ends; a run that is there already, made by
+the same code, is not made again, so the benchmark can be stopped and started at any time. `OUT` is the summary.
+
+Every figure is a true (noise-free) hypervolume divided by that of the true front, after n evaluations, of one of three
+sets:
+
+* `found`: all points scored; what the search could show if it knew the truth.
+* `measured`: the points that no other one dominates by what was measured.
+* `believed`: the points that no other one dominates by what a model of all scores believes (`search.samplers.believed`,
+  the same model whatever sampler found them).
+
+and from one of two reference points: `near`, the worst of the experts, and `wide`, a tenth of the range beyond it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from search.history import machine
+from search.samplers import believed
+
+from ._search_merges import recorded, synthetic
+from ._search_peers import make_peer
+from ._search_summary import reached, summary
+from ._search_tasks import Array, Task, bowls, dtlz2, simplex_bowls, zdt
+
+ROOT = Path(__file__).parent.parent
+PEERS = (
+    "auto",
+    "qlognehvi",
+    "tpe",
+    "nsga2",
+    "nsga3",
+    "pymoo-nsga2",
+    "pymoo-nsga3",
+    "map",
+    "cmaes",
+    "qmc",
+    "random",
+    "gp",
+)
+SETS = ("found", "measured", "believed")
+LEVEL, MARKS = 0.95, (20, 40, 80, 160)
+BUDGET = 160
+BUDGETS = {"auto": 100, "qlognehvi": 80, "gp": 40}  # the slow ones; what they did not reach by then is censored there
+SLOW_SEEDS = {"gp": 3}
+
+
+def tasks() -> tuple[Task, ...]:
+    """All problems; `tuning` marks those that `auto` was tuned on."""
+    both = ((0, "mean"), (1, "mean"))
+    return (
+        bowls(2, 4, 0.01, seed=1, tuning=True),
+        dtlz2(3, 6, 0.01, tuning=True),
+        bowls(3, 12, 0.03, seed=2, tuning=True),
+        synthetic("merge-objective-d4", seed=11, experts=2, groups=2, by="objective", tuning=True),
+        synthetic("merge-objective-d12", seed=12, experts=4, groups=3, by="objective", tuning=True),
+        synthetic("merge-language-k6", seed=13, experts=6, by="language", objectives=both, tuning=True),
+        bowls(2, 2, 0.03, seed=3, tuning=False),
+        zdt(1, 6, 0.0, tuning=False),
+        zdt(2, 12, 0.01, tuning=False),
+        zdt(3, 4, 0.01, tuning=False),
+        dtlz2(4, 8, 0.01, tuning=False),
+        bowls(2, 24, 0.01, seed=4, tuning=False),
+        simplex_bowls(3, 6, 0.03, tuning=False),
+        synthetic("merge-objective-d4b", seed=21, experts=2, groups=2, by="objective", tuning=False),
+        synthetic("merge-objective-d8", seed=22, experts=2, groups=4, by="objective", tuning=False),
+        synthetic("merge-objective-d12b", seed=23, experts=4, groups=3, by="objective", tuning=False),
+        synthetic("merge-language-k6b", seed=24, experts=6, by="language", tuning=False),
+        synthetic(
+            "merge-worst-language-k6",
+            seed=25,
+            experts=6,
+            by="language",
+            objectives=((0, "mean"), (0, "min")),
+            tuning=False,
+        ),
+        *recorded(),
+    )
+
+
+def volume(values: Array, reference: Array) -> float:
+    """Hypervolume of points to be maximised."""
+    return float(moocore.hypervolume(values, ref=reference, maximise=True)) if len(values) else 0.0
+
+
+def best_volumes(task: Task, cache: Path) -> dict[str, float]:
+    """Hypervolume of the true front from each reference point; searched for once where it is not known."""
+    if task.front is not None:
+        front = task.front
+    else:
+        path = cache / f"{task.name}-{_fingerprint(task)}.npy"
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            np.save(path, true_front(task))
+        front = np.load(path)
+    return {name: volume(front, reference) for name, reference in task.references.items()}
+
+
+def true_front(task: Task) -> Array:
+    """The front of the truth by NSGA-II (pymoo) on 300 x 400 noise-free evaluations, and two more with other seeds."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import Problem as PymooProblem
+    from pymoo.optimize import minimize
+
+    class Truth(PymooProblem):  # type: ignore[misc]  # pymoo ships no types
+        def _evaluate(self, x: Array, out: dict[str, Any], *_: Any, **__: Any) -> None:
+            out["F"] = -task.truth(x)
+
+    found = [task.truth(np.array(task.problem.starts))]
+    for seed in range(3):
+        first = np.random.default_rng(seed).random((300, task.problem.dimensions))
+        first[: len(task.problem.starts)] = task.problem.starts
+        shape = Truth(n_var=task.problem.dimensions, n_obj=len(task.problem.directions), xl=0.0, xu=1.0)
+        result = minimize(shape, NSGA2(pop_size=300, sampling=first), ("n_gen", 400), seed=seed)
+        found.append(-result.F)
+    values = np.concatenate(found)
+    return np.asarray(values[moocore.is_nondominated(values, maximise=True)])
+
+
+def run(task: Task, peer: str, seed: int, budget: int, best: dict[str, float]) -> dict[str, Any]:
+    """One search: the share of the best hypervolume after each evaluation, and the time to propose."""
+    search = make_peer(peer, task.problem, seed)
+    rng = np.random.default_rng((seed, 77))
+    x: list[Array] = []
+    scored: list[tuple[Array, Array]] = []
+    shares: dict[str, list[float | None]] = {f"{kind}-{name}": [] for kind in SETS for name in task.references}
+    seconds: list[float] = []
+    for count in range(1, budget + 1):
+        before = time.perf_counter()
+        x.append(search.ask())
+        seconds.append(time.perf_counter() - before)
+        scored.append(task.measure(x[-1], rng))
+        search.tell(x[-1], *scored[-1])
+        values, errors = (np.array(part) for part in zip(*scored, strict=True))
+        true = task.truth(np.array(x))
+        for name, reference in task.references.items():
+            found = volume(true, reference) / best[name]
+            shares[f"found-{name}"].append(round(found, 4))
+            shares[f"measured-{name}"].append(round(volume(true[shown(values)], reference) / best[name], 4))
+            # The believed front is part of what was found: below the level of interest there is nothing to see.
+            worth = count > 2 and (found >= LEVEL or count in MARKS or count == budget)
+            model = believed(task.problem, np.array(x), values, errors) if worth else None
+            share = None if model is None else round(volume(true[shown(model)], reference) / best[name], 4)
+            shares[f"believed-{name}"].append(share)
+    return {
+        "shares": shares,
+        "propose_seconds_median": round(statistics.median(seconds), 4),
+        "propose_seconds_max": round(max(seconds), 4),
+    }
+
+
+def shown(values: Array) -> NDArray[np.bool_]:
+    """Which points no other one dominates by the values given."""
+    return np.asarray(moocore.is_nondominated(values, maximise=True, keep_weakly=True))
+
+
+SOURCES = {
+    "auto": ("search/samplers/auto.py", "search/samplers/_*.py"),
+    "map": ("search/samplers/map.py", "search/samplers/_features.py"),
+    "qlognehvi": ("benchmarks/_search_botorch.py",),
+    "pymoo-nsga2": ("benchmarks/_search_pymoo.py",),
+    "pymoo-nsga3": ("benchmarks/_search_pymoo.py",),
+}
+
+
+def version(peer: str, task: Task) -> str:
+    """Of the code that decides a run and of the problem itself: what changed is run again; comments do not count."""
+    patterns = SOURCES.get(peer, (f"search/samplers/{peer}.py",))
+    files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+    assert files, peer
+    digest = hashlib.sha256(_fingerprint(task).encode())
+    for file in files:
+        digest.update(_code(file).encode())
+    return digest.hexdigest()[:12]
+
+
+def _code(file: Path) -> str:
+    """Source without comments, layout and docstrings."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+def _fingerprint(task: Task) -> str:
+    """Of a problem: its truth, scores and starts, rounded so that another CPU's last digits do not count."""
+    x = np.random.default_rng(0).random((16, task.problem.dimensions))
+    scores = [np.concatenate(task.measure(row, np.random.default_rng(i))) for i, row in enumerate(x)]
+    parts = [task.truth(x), np.array(scores), np.array(task.problem.starts), np.array(task.problem.reference)]
+    return hashlib.sha256(json.dumps([task.name, *[np.round(p, 6).tolist() for p in parts]]).encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--seeds", type=int, default=10)
+    arguments.add_argument("--first-seed", type=int, default=0)
+    arguments.add_argument("--quick", action="store_true", help="3 seeds, tuning problems, quick peers")
+    arguments.add_argument("--peers", default=",".join(PEERS))
+    arguments.add_argument("--tasks", default="", help="parts of names, or `tuning` or `held-out`")
+    options = arguments.parse_args()
+    peers = options.peers.split(",")
+    wanted = [task for task in tasks() if _wanted(task, options.tasks)]
+    if options.quick:
+        peers = [peer for peer in peers if peer not in ("qlognehvi", "gp")]
+        wanted, options.seeds = [task for task in wanted if task.tuning], min(3, options.seeds)
+    lines = options.out.with_suffix(".jsonl")
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    done = {(row["task"], row["peer"], row["seed"], row["version"]) for row in rows}
+    cache = ROOT / "benchmarks" / "landscapes" / "fronts"
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for task in wanted:
+            best = best_volumes(task, cache)
+            for peer in peers:
+                key = (task.name, peer, seed, version(peer, task))
+                if key in done or seed >= SLOW_SEEDS.get(peer, 10**9):
+                    continue
+                row = dict(zip(("task", "peer", "seed", "version"), key, strict=True))
+                row |= run(task, peer, seed, BUDGETS.get(peer, BUDGET), best)
+                with lines.open("ab", buffering=0) as file:
+                    file.write((json.dumps(row) + "\n").encode())  # one write: another process may append too
+                near = row["shares"]["found-near"]
+                print(
+                    f"{task.name} {peer} {seed}: 95% at {reached(near, 0.95)}, {near[-1]:.3f} at {len(near)}, "
+                    f"{row['propose_seconds_median']:.2f} s",
+                    flush=True,
+                )
+    rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    known = {task.name: task for task in tasks()}
+    now = {(task.name, peer): version(peer, task) for task in known.values() for peer in PEERS}
+    current = [row for row in rows if now.get((row["task"], row["peer"])) == row["version"]]
+    result = {"machine": machine(), **summary(current, known)}
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _wanted(task: Task, names: str) -> bool:
+    if names in ("tuning", "held-out"):
+        return task.tuning == (names == "tuning")
+    return not names or any(part in task.name for part in names.split(","))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Weighted sums, and the count of what is not finite.
+
+Every kernel takes addresses twice, as a table of two rows: for whole vectors of 64 entries, and for the padded copy of
+what is left at the end (`_memory.Stretch`). `whole` counts the entries in vectors, `rest` those left.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .jit import kernel
+from .lanes import STEP, every, tally
+from .memory import beyond, load, store
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+@kernel
+def weighted(addresses: Array, codes: Array, coefficients: Array, whole: int, rest: int) -> int:
+    """Write `sum coefficients[i] * input i`; the last row of the tables is the output. Counts what is not finite.
+
+    One term after the other, each product and each sum rounded to float32.
+    """
+    terms = coefficients.size
+    bad = 0
+    for part in range(2 if rest else 1):
+        first, last, valid = (whole, whole + STEP, rest) if part else (0, whole, STEP)
+        at = addresses[part]
+        for entry in range(first, last, STEP):
+            sum_ = every(coefficients[0]) * load(at[0], codes[0], entry)
+            for i in range(1, terms):
+                sum_ = sum_ + every(coefficients[i]) * load(at[i], codes[i], entry)
+            bad += store(at[terms], codes[terms], entry, sum_, valid)
+    return bad
+
+
+@kernel
+def nonfinite(addresses: Array, codes: Array, whole: int, rest: int) -> int:
+    """How many entries of the only input are inf or nan."""
+    bad = 0
+    for part in range(2 if rest else 1):
+        first, last = (whole, whole + STEP) if part else (0, whole)
+        at = addresses[part]
+        for entry in range(first, last, STEP):
+            bad += tally(beyond(load(at[0], codes[0], entry), np.uint32(0x7F800000)))
+    return bad

@@ -1,0 +1,49 @@
+"""Threads that share the work on a tensor. Results never depend on how many there are."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_WORTH_SHARING = 1 << 18  # entries; below it handing work over costs more than the work
+_AHEAD = 2  # things handed out for each thread before the first result is waited for: memory stays bounded
+
+
+def spans_of(size: int, cut: int, threads: int) -> tuple[tuple[int, int], ...]:
+    """[0, size) as one span for each thread, cut at multiples of `cut` entries; one span if `cut` is 0."""
+    if cut == 0 or threads <= 1 or size < _WORTH_SHARING:
+        return ((0, size),)
+    step = -(-size // threads // cut) * cut
+    return tuple((start, min(size, start + step)) for start in range(0, size, step))
+
+
+def in_threads(work: Callable[[T], R], things: Iterable[T], threads: int) -> list[R]:
+    """`[work(thing) for thing in things]`, `threads` at a time; after an error nothing new is begun."""
+    if threads <= 1:
+        return [work(thing) for thing in things]
+    results: list[R] = []
+    flying: deque[Future[R]] = deque()
+    pool = _pool(threads)
+    try:
+        for thing in things:
+            flying.append(pool.submit(work, thing))
+            if len(flying) >= _AHEAD * threads:
+                results.append(flying.popleft().result())
+        while flying:
+            results.append(flying.popleft().result())
+    finally:
+        for waiting in flying:
+            waiting.cancel()
+        wait(flying)
+    return results
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="merge")

@@ -1,0 +1,94 @@
+"""DELLA (arXiv:2406.11617): drop by magnitude rank at random, rescale, merge those who agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Annotated
+
+from torch import Tensor
+
+from ._combine import consensus
+from ._deltas import Thinned, sample
+from ._draw import Draw
+from ._plan import Blocks, Sparse
+from ._sparse import elected, sampled, sampled_blocks
+from ._types import Choice, Numbers, PerExpert, Range, per_expert
+
+if TYPE_CHECKING:
+    from ._statistics import Statistics
+
+
+def della(
+    base: Tensor,
+    experts: Sequence[Tensor],
+    *,
+    weight: Annotated[Numbers, PerExpert(-inf, inf, (0.0, 1.0))],
+    density: Annotated[Numbers, PerExpert(0.0, 1.0, (12 / 64, 52 / 64), 1 / 64)] = 1.0,
+    epsilon: Annotated[Numbers, PerExpert(0.0, 1.0)] = 0.15,
+    normalize: bool = True,
+    rescale: bool = True,
+    lambda_: Annotated[float, Range(-inf, inf)] = 1.0,
+    convention: Annotated[str, Choice(("mergekit", "paper"))] = "mergekit",
+    draw: Draw,
+) -> Tensor:
+    """Merge differences `x_i - b` thinned at random by rank, by sign consensus.
+
+    An entry is kept with a probability that rises linearly with its rank by magnitude in its row, from
+    `density - epsilon` to `density + epsilon`. A 1-D tensor is one row; a row of one entry uses `density`. In tensors
+    of more than two dimensions ranks run along dimension 1, as in mergekit.
+
+    The masks belong to (seed, tensor name, expert's position): changing the order of the experts changes
+    them.
+
+    Args:
+        base: the tensor that every expert started from.
+        experts: tensors shaped as `base`.
+        weight: of each expert, in the sum and (mergekit) in the election; may be negative.
+        density: mean probability that an entry is kept; exactly 1 keeps everything, exactly 0 nothing.
+        epsilon: how far the probability departs from the density at either end of a row. The paper's epsilon is the
+            whole width, twice this.
+        normalize: divide, entry by entry, by the weights that agree (mergekit) or by their number (paper).
+        rescale: bring what is kept back to the L1 norm before dropping (mergekit), which in expectation enlarges a
+            row's large entries and shrinks its small ones, or divide each survivor by its own probability (paper),
+            which changes no expectation.
+        lambda_: scale of the merged difference.
+        convention: `mergekit` elects on weighted differences, `paper` on the rescaled differences themselves; and see
+            `normalize` and `rescale`.
+        draw: random numbers of this tensor.
+
+    Raises:
+        InputError: density - epsilon or density + epsilon is not between 0 and 1, for a density other than 0 and 1.
+    """
+    paper = convention == "paper"
+    shares, kept, spread = (per_expert(value, len(experts)) for value in (weight, density, epsilon))
+    deltas = (
+        sample(tensor - base, mean, width, draw, index, rescale=rescale, paper=paper)
+        for index, (tensor, mean, width) in enumerate(zip(experts, kept, spread, strict=True))
+    )
+    return consensus(base, deltas, shares, normalize=normalize, lambda_=lambda_, paper=paper)
+
+
+def plan(
+    tensor: Statistics,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    epsilon: Sequence[float],
+    normalize: bool,
+    rescale: bool,
+    lambda_: float,
+    convention: str,
+    draw: Draw,
+) -> Sparse | Blocks | None:
+    """The same as masks by rank in a row, or (paper) row by row; no plan for more than two dimensions."""
+    if len(tensor.shape) > 2:
+        return None
+    if convention == "paper":
+
+        def combine(base: Tensor, deltas: Iterator[Thinned]) -> Tensor:
+            return consensus(base, deltas, weight, normalize=normalize, lambda_=lambda_, paper=True)
+
+        return sampled_blocks(combine, density, epsilon, draw, rescale=rescale)
+    kept = sampled(tensor, density, epsilon, draw, rescale=rescale)
+    return elected(kept, weight, normalize=normalize, lambda_=lambda_, paper=False)
