@@ -37,6 +37,7 @@ test-all: check
 
 bench: setup
 	$(BIN)/python -m benchmarks.demo --out benchmarks/results/demo.json
+	$(BIN)/python -m benchmarks.merge --work .bench --out benchmarks/results/merge.json
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -10,6 +10,7 @@ from typing import Any
 from ._search_tasks import Task
 
 GOALS = {"nsga2": 1 / 5, "tpe": 1 / 2, "qlognehvi": 3 / 4}
+LEVELS, MARKS = (0.9, 0.95), (20, 40, 80, 160)
 Row = Mapping[str, Any]
 
 
@@ -26,11 +27,11 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return [round(q, 4) for q in statistics.quantiles(ordered, n=4, method="inclusive")]
 
 
-def summary(rows: Sequence[Row], tasks: Mapping[str, Task], level: float = 0.95) -> dict[str, Any]:
-    """Figures of each problem and peer, and of the goals over the noisy problems.
+def summary(rows: Sequence[Row], tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """Figures of each problem and peer, and of the goals over the noisy problems, at 90 and 95 % of the best volume.
 
-    A run that did not reach the level counts as one evaluation more than it had: a lower bound. Where the median is
-    such a bound, `censored` says so. Ratios are taken on each problem first, then their median over the problems.
+    A run that did not reach a level counts as one evaluation more than it had: a lower bound. Where the median is such
+    a bound, `censored` says so. Ratios are taken on each problem first, then their median over the problems.
     """
     grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -38,40 +39,38 @@ def summary(rows: Sequence[Row], tasks: Mapping[str, Task], level: float = 0.95)
     problems: dict[str, Any] = {}
     for (name, peer), runs in sorted(grouped.items()):
         task = tasks[name]
-        entry = problems.setdefault(
-            name, {"family": task.family, "tuning": task.tuning, "noisy": task.noisy, "peers": {}}
-        )
-        entry["peers"][peer] = {key: _figures(runs, key, level) for key in runs[0]["shares"]} | {
+        about = {"family": task.family, "tuning": task.tuning, "noisy": task.noisy, "peers": {}}
+        problems.setdefault(name, about)["peers"][peer] = {key: _figures(runs, key) for key in runs[0]["shares"]} | {
             "runs": len(runs),
-            "budget": len(next(iter(runs[0]["shares"].values()))),
+            "budget": min(len(run["shares"]["found-near"]) for run in runs),
             "propose_seconds": quartiles([run["propose_seconds_median"] for run in runs])[1],
         }
-    keys = sorted({key for row in rows for key in row["shares"]})
-    return {
-        "level": level,
-        "runs": len(rows),
-        "goals": {key: {which: _goals(problems, key, which) for which in ("held-out", "all")} for key in keys},
-        "problems": problems,
+    goals = {
+        f"{key} at {level}": {which: _goals(problems, key, str(level), which) for which in ("held-out", "all")}
+        for key in sorted({key for row in rows for key in row["shares"]})
+        for level in LEVELS
     }
+    return {"runs": len(rows), "goals": goals, "problems": problems}
 
 
-def _figures(runs: Sequence[Row], key: str, level: float) -> dict[str, Any]:
-    counts = [reached(run["shares"][key], level) for run in runs]
+def _figures(runs: Sequence[Row], key: str) -> dict[str, Any]:
     budgets = [len(run["shares"][key]) for run in runs]
-    evaluations = [n if n is not None else budget + 1 for n, budget in zip(counts, budgets, strict=True)]
-    found: dict[str, Any] = {
-        "evaluations": quartiles(evaluations),
-        "missed": sum(n is None for n in counts),
-        "censored": quartiles(evaluations)[1] > min(budgets),
-        "final": quartiles([run["shares"][key][-1] for run in runs]),
-    }
-    for mark in (20, 40, 80, 160):
+    found: dict[str, Any] = {"final": quartiles([run["shares"][key][-1] for run in runs])}
+    for level in LEVELS:
+        counts = [reached(run["shares"][key], level) for run in runs]
+        evaluations = [n if n is not None else budget + 1 for n, budget in zip(counts, budgets, strict=True)]
+        found[str(level)] = {
+            "evaluations": quartiles(evaluations),
+            "missed": sum(n is None for n in counts),
+            "censored": quartiles(evaluations)[1] > min(budgets),
+        }
+    for mark in MARKS:
         if min(budgets) >= mark:
             found[f"at_{mark}"] = quartiles([run["shares"][key][mark - 1] for run in runs])
     return found
 
 
-def _goals(problems: Mapping[str, Any], key: str, which: str) -> dict[str, Any]:
+def _goals(problems: Mapping[str, Any], key: str, level: str, which: str) -> dict[str, Any]:
     """Median over noisy problems of (evaluations of auto / evaluations of a peer), and where random did better."""
     ratios: dict[str, dict[str, float]] = defaultdict(dict)
     worse: list[str] = []
@@ -81,14 +80,13 @@ def _goals(problems: Mapping[str, Any], key: str, which: str) -> dict[str, Any]:
             continue
         mine = peers["auto"][key]
         for peer, figures in peers.items():
-            # Both sides censored says nothing; a censored auto makes the ratio a lower bound, so it is left in.
-            if peer != "auto" and problem["noisy"] and not (figures[key]["censored"] and mine["censored"]):
-                ratios[peer][name] = round(mine["evaluations"][1] / figures[key]["evaluations"][1], 3)
+            theirs = figures[key][level]
+            # Where a peer is censored the ratio is an upper bound; where both are, it says nothing and is left out.
+            if peer != "auto" and problem["noisy"] and not (theirs["censored"] and mine[level]["censored"]):
+                ratios[peer][name] = round(mine[level]["evaluations"][1] / theirs["evaluations"][1], 3)
         random = peers.get("random", {}).get(key)
-        if random:
-            mark = max(n for n in (20, 40, 80, 160) if f"at_{n}" in mine and f"at_{n}" in random)
-            if mine[f"at_{mark}"][1] < random[f"at_{mark}"][0]:
-                worse.append(name)
+        if random and any(mine[f"at_{n}"][1] < random[f"at_{n}"][0] for n in MARKS if f"at_{n}" in mine):
+            worse.append(name)
     return {
         "ratio_median": {peer: round(statistics.median(found.values()), 3) for peer, found in ratios.items()},
         "ratios": dict(ratios),

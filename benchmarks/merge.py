@@ -95,7 +95,7 @@ def cold(work: Path, repeat: int, methods: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in methods:
         size = BIG if method in IN_BIG else MEDIUM
-        base, experts, parameters = make(work / f"{size:.0e}", size, EXPERTS)
+        base, experts, parameters = make(work / f"{size / 1e6:.0f}M", size, EXPERTS)
         file = work / f"{method}.yaml"
         file.write_text(merge_text(method, base, experts))
         runs: dict[str, list[dict[str, float]]] = {"mergefront": [], "mergekit": []}
@@ -146,7 +146,7 @@ def in_memory(
     from mergers._sources import Sources
     from mergers._spec import Merge
 
-    base, experts, exact = make(work / f"{parameters:.0e}", parameters, count)
+    base, experts, exact = make(work / f"{parameters / 1e6:.0f}M", parameters, count)
     live = {name: open_checkpoint(base).read(name).clone() for name in open_checkpoint(base).names}
     found: dict[str, Any] = {"parameters": exact, "experts": count, "threads": threads}
     found["copy"] = statistics.median(timed(_copier(exact * 2 * (count + 1), threads), repeat))

@@ -36,7 +36,8 @@ from search.samplers import believed
 
 from ._search_merges import recorded, synthetic
 from ._search_peers import make_peer
-from ._search_summary import reached, summary
+from ._search_plots import plot
+from ._search_summary import LEVELS, MARKS, reached, summary
 from ._search_tasks import Array, Task, bowls, dtlz2, simplex_bowls, zdt
 
 ROOT = Path(__file__).parent.parent
@@ -55,9 +56,8 @@ PEERS = (
     "gp",
 )
 SETS = ("found", "measured", "believed")
-LEVEL, MARKS = 0.95, (20, 40, 80, 160)
 BUDGET = 160
-BUDGETS = {"auto": 100, "qlognehvi": 80, "gp": 40}  # the slow ones; what they did not reach by then is censored there
+BUDGETS = {"qlognehvi": 80, "gp": 40}  # the slow ones; what they did not reach by then is censored there
 SLOW_SEEDS = {"gp": 3}
 
 
@@ -149,13 +149,13 @@ def run(task: Task, peer: str, seed: int, budget: int, best: dict[str, float]) -
         search.tell(x[-1], *scored[-1])
         values, errors = (np.array(part) for part in zip(*scored, strict=True))
         true = task.truth(np.array(x))
+        found = {name: volume(true, reference) / best[name] for name, reference in task.references.items()}
+        # The believed front is part of what was found: below the level of interest there is nothing to see.
+        worth = count > 2 and (max(found.values()) >= LEVELS[0] or count in MARKS or count == budget)
+        model = believed(task.problem, np.array(x), values, errors) if worth else None
         for name, reference in task.references.items():
-            found = volume(true, reference) / best[name]
-            shares[f"found-{name}"].append(round(found, 4))
+            shares[f"found-{name}"].append(round(found[name], 4))
             shares[f"measured-{name}"].append(round(volume(true[shown(values)], reference) / best[name], 4))
-            # The believed front is part of what was found: below the level of interest there is nothing to see.
-            worth = count > 2 and (found >= LEVEL or count in MARKS or count == budget)
-            model = believed(task.problem, np.array(x), values, errors) if worth else None
             share = None if model is None else round(volume(true[shown(model)], reference) / best[name], 4)
             shares[f"believed-{name}"].append(share)
     return {
@@ -221,6 +221,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="3 seeds, tuning problems, quick peers")
     arguments.add_argument("--peers", default=",".join(PEERS))
     arguments.add_argument("--tasks", default="", help="parts of names, or `tuning` or `held-out`")
+    arguments.add_argument("--plots", type=Path, help="folder for one SVG for each problem")
     options = arguments.parse_args()
     peers = options.peers.split(",")
     wanted = [task for task in tasks() if _wanted(task, options.tasks)]
@@ -230,7 +231,7 @@ def main() -> None:
     lines = options.out.with_suffix(".jsonl")
     lines.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    done = {(row["task"], row["peer"], row["seed"], row["version"]) for row in rows}
+    done = {(row["task"], row["peer"], row["seed"], row["version"]) for row in rows if _long_enough(row)}
     cache = ROOT / "benchmarks" / "landscapes" / "fronts"
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for task in wanted:
@@ -252,9 +253,15 @@ def main() -> None:
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     known = {task.name: task for task in tasks()}
     now = {(task.name, peer): version(peer, task) for task in known.values() for peer in PEERS}
-    current = [row for row in rows if now.get((row["task"], row["peer"])) == row["version"]]
+    current = [row for row in rows if now.get((row["task"], row["peer"])) == row["version"] and _long_enough(row)]
     result = {"machine": machine(), **summary(current, known)}
     options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.plots:
+        plot(current, options.plots)
+
+
+def _long_enough(row: dict[str, Any]) -> bool:
+    return len(row["shares"]["found-near"]) >= BUDGETS.get(row["peer"], BUDGET)
 
 
 def _wanted(task: Task, names: str) -> bool:

@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 
 from ._plan import Rank, Ranked, Sparse, Weighted
+from ._scratch import scratch
 
 Sums = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Backend(Protocol):
     """What `_execute` and `_statistics` need of a device."""
+
+    tables: bool
+    """Whether `ranked_table` is there."""
 
     cut: int
     """Entries that may be merged apart: results do not depend on cuts at multiples of it. 0: the device has threads."""
@@ -61,6 +65,9 @@ class Backend(Protocol):
     def ranked_mask(self, base: Tensor, expert: Tensor, mask: Ranked, shape: tuple[int, ...]) -> tuple[Tensor, float]:
         """DELLA's mask (uint8, 0 where kept) and the sum of |d| kept."""
 
+    def ranked_table(self, base: Tensor, expert: Tensor, mask: Ranked, shape: tuple[int, ...]) -> tuple[Tensor, Sums]:
+        """The masks of all densities j / 64 with `mask`'s spread (uint8, the smallest j that keeps), and their sums."""
+
     def select(self, values: Callable[[], Iterable[Tensor]], ranks: Sequence[int]) -> tuple[float, ...]:
         """Exact values at positions of the descending order of float32 numbers >= 0, given in blocks, twice."""
 
@@ -83,6 +90,7 @@ class _Torch:
     """Plain torch on any device."""
 
     cut = 0
+    tables = False
 
     def weighted(
         self, base: Tensor | None, experts: Sequence[Tensor], plan: Weighted, out: Tensor, start: int, stop: int
@@ -134,6 +142,9 @@ class _Torch:
 
         return device.ranked_mask(base, expert, mask, shape)
 
+    def ranked_table(self, base: Tensor, expert: Tensor, mask: Ranked, shape: tuple[int, ...]) -> tuple[Tensor, Sums]:
+        raise NotImplementedError("tables of masks are the CPU's")
+
     def select(self, values: Callable[[], Iterable[Tensor]], ranks: Sequence[int]) -> tuple[float, ...]:
         return select(values, ranks)
 
@@ -169,6 +180,7 @@ class _Numba(_Torch):
     """The CPU: everything fused, on raw memory."""
 
     cut = 1 << 16
+    tables = True
 
     def weighted(
         self, base: Tensor | None, experts: Sequence[Tensor], plan: Weighted, out: Tensor, start: int, stop: int
@@ -224,11 +236,19 @@ class _Numba(_Torch):
     def ranked_mask(self, base: Tensor, expert: Tensor, mask: Ranked, shape: tuple[int, ...]) -> tuple[Tensor, float]:
         from ._kernels import cpu
 
-        out = torch.empty(expert.numel(), dtype=torch.uint8)
+        out = scratch(expert.numel())
         columns = shape[-1] if shape else 1
         rows = expert.numel() // max(1, columns)
         kept = cpu.ranked_mask(cpu.raw(base), cpu.raw(expert), mask, shape, 0, rows, cpu.raw(out))
         return out, float(kept)
+
+    def ranked_table(self, base: Tensor, expert: Tensor, mask: Ranked, shape: tuple[int, ...]) -> tuple[Tensor, Sums]:
+        from ._kernels import cpu
+
+        out = scratch(expert.numel())
+        spread = (mask.high - mask.low) / 2
+        inputs = cpu.raw(base), cpu.raw(expert)
+        return out, cpu.ranked_keys(*inputs, mask.seed, mask.name, mask.expert, spread, shape, cpu.raw(out))
 
 
 def select(values: Callable[[], Iterable[Tensor]], ranks: Sequence[int]) -> tuple[float, ...]:

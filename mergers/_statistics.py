@@ -10,6 +10,7 @@ Sums are float64, over fixed blocks in order, so that no answer depends on the n
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -150,15 +151,19 @@ class Statistics:
         return self.keys(expert, mask)[1]
 
     def keys(self, expert: int, mask: Ranked) -> tuple[Tensor, float]:
-        """DELLA's mask of expert `expert`, uint8 per entry, 0 where kept, and the sum of |x - b| kept."""
-
-        def answer() -> Any:
-            base = self._base()
-            return self._kernels.ranked_mask(base, self._inputs.experts[expert], mask, self.shape)
-
-        if self._memory.tables:  # as large as half a bfloat16 tensor: the caller decides whether it is kept
-            return answer()  # type: ignore[no-any-return]
-        return self._memory.get(("keys", expert, mask), answer)  # type: ignore[no-any-return]
+        """DELLA's mask of expert `expert` as a byte per entry (see `Backend`), and the sum of |x - b| kept."""
+        inputs = self._base(), self._inputs.experts[expert], mask, self.shape
+        step = round(GRID * (mask.low + mask.high) / 2)
+        # On the grid always from the table, so that one merge has the bytes of a candidate.
+        if self._kernels.tables and math.isclose(GRID * (mask.low + mask.high) / 2, step, abs_tol=1e-9):
+            key = ("table", expert, mask.seed, mask.name, round(mask.high - mask.low, 12))
+            table, sums = self._memory.get(key, lambda: self._kernels.ranked_table(*inputs), self.experts)
+            return table, float(sums[step])
+        if self._memory.tables:  # another density each time: nothing of this size is kept
+            return self._kernels.ranked_mask(*inputs)
+        return self._memory.get(  # type: ignore[no-any-return]
+            ("keys", expert, mask), lambda: self._kernels.ranked_mask(*inputs)
+        )
 
     def reduce(
         self,

@@ -133,7 +133,7 @@ def sparse(
             low,
             stretch.whole,
             stretch.rest,
-            scratch(3 * len(active) * STEP + BLOCK, np.float32),
+            scratch(2 * len(active) * STEP + (len(active) + 1) * BLOCK, np.float32),
         )
         stretch.finish()
     return bad

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 from hypothesis import given, settings
@@ -103,6 +104,43 @@ def test_a_sparse_merge_is_its_definition(data: st.DataObject, case: tuple[Tenso
     bad = cpu.sparse(cpu.raw(base), raws(experts), plan, cpu.raw(out), 0, len(base), raws(keys))
     assert torch.equal(out, wanted)
     assert bad == int((~wanted.isfinite()).sum())
+
+
+@quick
+@given(
+    size=st.sampled_from((1, 63, 64, 65, 128, 4095, 4096, 4097)) | st.integers(1, 400),
+    seed=st.integers(0, 999),
+    shares=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5),
+)
+def test_a_band_keeps_a_stretch_of_the_order_to_the_entry(
+    size: int, seed: int, shares: list[tuple[float, float]]
+) -> None:
+    base, expert = (tensor(size, torch.float32, 2 * seed + i, coarse=True) for i in range(2))
+    delta = expert - base
+    order = oracle.order(delta)
+
+    def end(count: int) -> Rank:
+        return Rank(float(delta[order[count - 1]].abs()), int(order[count - 1])) if count else NOTHING_YET
+
+    counts = [sorted((round(low * size), round(high * size))) for low, high in shares]
+    for low, high in counts:
+        wanted = base.clone()
+        wanted[order[low:high]] = expert[order[low:high]]
+        plan = Sparse((Band(end(low), end(high)),), (1.0,), (1.0,), consensus=False)
+        out = torch.empty(size)
+        cpu.sparse(cpu.raw(base), [cpu.raw(expert)], plan, cpu.raw(out), 0, size)
+        assert torch.equal(out, wanted)
+    several = Sparse(
+        tuple(Band(end(low), end(high)) for low, high in counts),
+        (1.0,) * len(counts),
+        (1.0,) * len(counts),
+        consensus=False,
+    )
+    wanted = base + sum(
+        torch.zeros(size).index_put_((torch.from_numpy(order[a:b]),), delta[order[a:b]]) for a, b in counts
+    )
+    cpu.sparse(cpu.raw(base), [cpu.raw(expert)] * len(counts), several, cpu.raw(out), 0, size)
+    assert torch.equal(out, wanted)
 
 
 def test_random_keys_change_at_entry_2_to_the_32() -> None:
@@ -232,11 +270,15 @@ def test_without_a_place_to_keep_code_kernels_compile_anew() -> None:
     assert run(**nowhere) == "200.0 0 1"
 
 
-def test_kernels_are_there_unless_the_processor_or_the_user_forbids() -> None:
-    program = "from mergers._kernels import cpu; print(cpu.available())"
-    assert run(program) == "True"
-    assert run(program, NUMBA_CPU_FEATURES="") == "False"
-    assert run(program, NUMBA_DISABLE_JIT="1") == "False"
+def test_kernels_are_there_unless_the_processor_or_the_user_forbids(monkeypatch: pytest.MonkeyPatch) -> None:
+    available = cpu.available.__wrapped__
+    assert available()
+    with monkeypatch.context() as patch:
+        patch.setattr(numba.config, "CPU_FEATURES", "+avx", raising=False)
+        assert not available()
+    with monkeypatch.context() as patch:
+        patch.setattr(numba.config, "DISABLE_JIT", 1, raising=False)
+        assert not available()
 
 
 def test_the_facade_imports_no_numba() -> None:

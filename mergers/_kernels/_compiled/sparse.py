@@ -81,12 +81,12 @@ def sparse(
         position: of the first entry, in the whole tensor.
         whole: entries in whole vectors.
         rest: entries left.
-        scratch: float32, three rows of 64 per expert and `BLOCK` more.
+        scratch: float32, two rows of 64 per expert, and `BLOCK` for all experts and one more.
     """
     experts = masks.shape[0]
     limits_at = np.int64(scratch.ctypes.data)
-    kept_at = limits_at + 2 * experts * STEP * 4
-    merged_at = kept_at + experts * STEP * 4
+    merged_at = limits_at + 2 * experts * STEP * 4
+    kept_at = merged_at + BLOCK * 4
     none, bits = every(np.float32(0)), every(np.uint32(0))
     width = 2 if codes[1 + 2 * experts] else 4  # bytes of an entry written
     bad = 0
@@ -97,7 +97,9 @@ def sparse(
             first, edge = edge, _fill(scratch, ranks, lasts, position, edge, last)
             for block in range(first, edge, BLOCK):
                 end = min(edge, block + BLOCK)
+                # Three loops over a few vectors, since what one finds for a vector, the next waits for.
                 for entry in range(block, end, STEP):
+                    row = (entry - block) // STEP
                     base = load(at[0], codes[0], entry)
                     sum_ = none
                     expect(at[1 + 2 * experts] + entry * width)
@@ -129,10 +131,13 @@ def sparse(
                             value = every(factors[i, 0]) * delta
                         sum_ = sum_ + value
                         if mode & 1:  # an expert's scale is at least 1: it takes no difference to zero
-                            store_lanes(kept_at, i, value if mode & 2 else select(value != none, delta, none))
-                    if mode & 1:
-                        sum_ = _agreed(kept_at, factors, sum_, mode)
-                    store_lanes(merged_at, (entry - block) // STEP, sum_)
+                            seen = value if mode & 2 else select(value != none, delta, none)
+                            store_lanes(kept_at, row * experts + i, seen)
+                    store_lanes(merged_at, row, sum_)
+                if mode & 1:
+                    for row in range((end - block) // STEP):
+                        agreed = _agreed(kept_at + row * experts * STEP * 4, factors, load_lanes(merged_at, row), mode)
+                        store_lanes(merged_at, row, agreed)
                 for entry in range(block, end, STEP):
                     merged = every(lambda_) * load_lanes(merged_at, (entry - block) // STEP)
                     result = load(at[0], codes[0], entry) + merged
@@ -142,22 +147,29 @@ def sparse(
 
 @inlined
 def _agreed(kept: int, factors: Array, vote: Floats, mode: int) -> Floats:
-    """The sum over the experts whose sign is that of `vote`, divided if bit 2 of `mode` is set; nan where the vote is.
+    """The sum over the experts whose sign is that of `vote`, divided if bit 2 of `mode` is set.
 
-    Row i of the table at `kept` holds what the vote has seen of expert i.
+    Row i of the table at `kept` holds what the vote has seen of expert i. Not a number where the vote is not finite.
     """
-    none, one = every(np.float32(0)), every(np.float32(1))
-    flip = select(vote >= none, every(np.uint32(0)), every(np.uint32(1 << 31)))
-    sum_ = divisor = none
+    none = every(np.float32(0))
+    # A sum that begins with +0 is never -0, so its sign bit says it all.
+    flip = words(vote) & every(np.uint32(1 << 31))
+    sum_ = vote - vote
+    if mode & 4:
+        divisor = none
+        for i in range(factors.shape[0]):
+            seen = load_lanes(kept, i)
+            agrees = floats(words(seen) ^ flip) > none
+            value = seen if mode & 2 else every(factors[i, 1]) * seen
+            sum_ = select(agrees, sum_ + value, sum_)
+            divisor = select(agrees, divisor + every(factors[i, 2]), divisor)
+        return select(divisor != none, sum_ / divisor, sum_)
     for i in range(factors.shape[0]):
         seen = load_lanes(kept, i)
         agrees = floats(words(seen) ^ flip) > none
         value = seen if mode & 2 else every(factors[i, 1]) * seen
         sum_ = select(agrees, sum_ + value, sum_)
-        divisor = select(agrees, divisor + every(factors[i, 2]), divisor)
-    if mode & 4:
-        sum_ = sum_ / select(divisor == none, one, divisor)
-    return select(vote == vote, sum_, vote)
+    return sum_
 
 
 @inlined
