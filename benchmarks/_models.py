@@ -1,4 +1,4 @@
-"""Llama-shaped checkpoints of any size, as fine-tuning leaves them: a base, and experts that differ from it a little."""
+"""Llama-shaped checkpoints of any size, as fine-tuning leaves them: a base, and experts a little off it."""
 
 from __future__ import annotations
 

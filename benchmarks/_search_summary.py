@@ -40,7 +40,10 @@ def summary(rows: Sequence[Row], tasks: Mapping[str, Task]) -> dict[str, Any]:
     for (name, peer), runs in sorted(grouped.items()):
         task = tasks[name]
         about = {"family": task.family, "tuning": task.tuning, "noisy": task.noisy, "peers": {}}
-        problems.setdefault(name, about)["peers"][peer] = {key: _figures(runs, key) for key in runs[0]["shares"]} | {
+        problems.setdefault(name, about)["peers"][peer] = {
+            key: _figures([run for run in runs if key in run["shares"]], key)
+            for key in sorted({key for run in runs for key in run["shares"]})
+        } | {
             "runs": len(runs),
             "budget": min(len(run["shares"]["found-near"]) for run in runs),
             "propose_seconds": quartiles([run["propose_seconds_median"] for run in runs])[1],
@@ -80,6 +83,8 @@ def _goals(problems: Mapping[str, Any], key: str, level: str, which: str) -> dic
             continue
         mine = peers["auto"][key]
         for peer, figures in peers.items():
+            if key not in figures:
+                continue  # a run made before this figure was kept
             theirs = figures[key][level]
             # Where a peer is censored the ratio is an upper bound; where both are, it says nothing and is left out.
             if peer != "auto" and problem["noisy"] and not (theirs["censored"] and mine[level]["censored"]):

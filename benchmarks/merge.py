@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def _copier(moved: int, threads: int) -> Callable[[], object]:
 
     source, target = np.ones(moved // 2, np.uint8), np.empty(moved // 2, np.uint8)
     cuts = [len(source) * i // threads for i in range(threads + 1)]
-    spans = [slice(low, high) for low, high in zip(cuts, cuts[1:], strict=False)]
+    spans = [slice(low, high) for low, high in pairwise(cuts)]
     pool = ThreadPoolExecutor(threads)
     return lambda: list(pool.map(lambda span: np.copyto(target[span], source[span]), spans))
 

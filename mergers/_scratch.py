@@ -9,7 +9,7 @@ import tempfile
 import torch
 from torch import Tensor
 
-_SMALL = 1 << 24  # bytes that are not worth a file
+_SMALL = 1 << 16  # bytes that are not worth a file
 
 
 def scratch(size: int) -> Tensor:

@@ -56,11 +56,15 @@ class Memory:
     Attributes:
         tables: whether whole grids are worth computing: there will be more than one candidate.
         finite: whether the inputs have been seen to hold neither NaN nor infinity.
+        computed: how many answers had to be computed.
+        stale: whether the last round of questions to all experts met one that was not known.
     """
 
     def __init__(self, *, tables: bool) -> None:
         self.tables = tables
         self.finite = False
+        self.stale = True
+        self.computed = 0
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = Lock()
 
@@ -77,6 +81,7 @@ class Memory:
     def put(self, key: Hashable, value: Any, experts: int = 1) -> None:
         """Remember `value`."""
         with self._lock:
+            self.computed += 1
             self._answers[key] = value
             while len(self._answers) > _KEPT_PER_EXPERT * experts:
                 self._answers.popitem(last=False)
@@ -125,8 +130,12 @@ class Statistics:
         return self._memory.get(("gram", deltas), answer)  # type: ignore[no-any-return]  # what `answer` gives
 
     def each(self, answer: Callable[[int], T]) -> list[T]:
-        """`answer` for each expert, at the same time where threads may."""
-        return in_threads(answer, range(self.experts), self._threads)
+        """`answer` for each expert; at the same time, unless all was known the last time."""
+        before = self._memory.computed
+        threads = self._threads if self._memory.stale else 1  # handing over what is known costs more than the answer
+        found = in_threads(answer, range(self.experts), threads)
+        self._memory.stale = self._memory.computed > before
+        return found
 
     def rank(self, expert: int, count: int) -> Rank:
         """The end of the first `count` entries of expert `expert`'s difference (see `_plan.Rank`)."""

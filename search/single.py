@@ -43,4 +43,3 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
             languages.setdefault(language, {})[name] = score
     overall = {name: score for (name, language), score in plain.items() if not language}
     return {"model": model, "split": split, "scores": overall, "languages": languages}
-

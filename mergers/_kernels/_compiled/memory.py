@@ -39,8 +39,8 @@ _PAIRS = STEP // 2
 _BACK = tuple(lane // 2 + lane % 2 * _PAIRS for lane in range(STEP))
 _INT64, _BYTE = types.int64, ir.IntType(8)
 
-AHEAD = 256
-"""Bytes: about the time that memory takes to answer."""
+AHEAD = 1024
+"""Bytes that are asked for before they are read: some times what is read while memory answers."""
 
 
 @inlined
@@ -113,7 +113,9 @@ def _prefetch(builder: ir.IRBuilder, place: Any, *, write: bool) -> None:
     declare: Any = cgutils.get_or_insert_function  # numba has no types for it
     signature = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), WORD, WORD, WORD])
     function = declare(builder.module, signature, "llvm.prefetch.p0")
-    builder.call(function, [place, WORD(int(write)), WORD(3), WORD(1)])  # into the first-level cache, data
+    # Data, into the second-level cache: tensors tend to begin at the same place within a page, and then their lines
+    # compete for the same few places of the first.
+    builder.call(function, [place, WORD(int(write)), WORD(2), WORD(1)])
 
 
 @instruction

@@ -34,6 +34,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 ALL, ABOVE, BETWEEN, RANDOM, TABLE = range(5)
 BLOCK = 256
+"""Entries whose masked differences, of all experts, stay in the first-level cache beside the inputs."""
 
 
 @inlined
