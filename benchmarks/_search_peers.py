@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 
 from search.samplers import Problem, make_sampler
-from search.samplers._optuna import STDERR
+from search.samplers._types import STDERR
 
 from ._search_botorch import Botorch
 from ._search_pymoo import Pymoo

@@ -1,8 +1,8 @@
 """One search: ask -> pool -> tell, without a generation barrier, on an Optuna study rebuilt from `study.db`.
 
 The study lives in memory and is told what the database holds before the first question, so a killed search goes on
-where it stopped; the sampler's seed moves with the number of points it has seen, so that it does not repeat its random
-start. Corners cost nothing: they are models scored anyway. A failed candidate is told as failed, never as a bad score.
+where it stopped; what a sampler proposes depends on the study's trials and the seed alone. Corners cost nothing: they
+are models scored anyway. A failed candidate is told as failed, never as a bad score.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from . import front, items
 from ._recipe.constraints import Constraint
 from .feasible import margins
 from .objective import Grader, Job
-from .samplers import make_sampler
+from .samplers import Problem, make_sampler
+from .samplers._types import STDERR
 from .space import Space
 from .store import Point, Scores, Store
 
@@ -139,15 +140,25 @@ class _State:
         self.finished = self.failures = 0
         known = store.points(plan.name)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = make_sampler(plan.sampler, dimensions=len(plan.space.dimensions), seed=plan.seed + 7919 * len(known))
-        self.study = optuna.create_study(
-            directions=["maximize" if direction == "max" else "minimize" for _, direction in plan.objectives],
-            sampler=sampler,
-        )
+        directions = tuple(direction for _, direction in plan.objectives)
         self.distributions: dict[str, optuna.distributions.BaseDistribution] = {
             dimension.name: optuna.distributions.FloatDistribution(dimension.low, dimension.high)
             for dimension in plan.space.dimensions
         }
+        names = [dimension.name for dimension in plan.space.dimensions]
+        splits = [index for index, name in enumerate(names) if name.startswith("split.")]
+        problem = Problem(
+            len(names),
+            directions,
+            sticks=((splits[0], splits[-1] + 1),) if splits else (),
+            reference=plan.reference,
+        )
+        sampler = make_sampler(
+            plan.sampler, dimensions=len(names), seed=plan.seed, problem=problem, space=self.distributions
+        )
+        self.study = optuna.create_study(
+            directions=["maximize" if direction == "max" else "minimize" for direction in directions], sampler=sampler
+        )
         self._replay(known)
 
     def _replay(self, known: Sequence[Point]) -> None:
@@ -176,6 +187,9 @@ class _State:
     def _objectives(self, scores: Scores) -> tuple[float, ...]:
         return tuple(scores[name, ""].value for name, _ in self.plan.objectives)
 
+    def _stderr(self, scores: Scores) -> list[float]:
+        return [scores[name, ""].stderr for name, _ in self.plan.objectives]
+
     def _margins(self, scores: Scores) -> dict[str, float]:
         return margins(self.plan.constraints, scores, self.unmerged["base"])
 
@@ -188,6 +202,7 @@ class _State:
                 distributions=self.distributions,
                 values=self._objectives(scores),
                 constraints=self._margins(scores),
+                user_attrs={STDERR: self._stderr(scores)},
             )
         )
 
@@ -211,6 +226,7 @@ class _State:
     def _tell(self, trial: Any, scores: Scores) -> None:
         for name, value in self._margins(scores).items():
             trial.set_constraint(name, value)
+        trial.set_user_attr(STDERR, self._stderr(scores))
         self.study.tell(trial, list(self._objectives(scores)))
 
     def record(self, trial: Any, point: Point, outcome: Outcome) -> bool:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NAMES = ("auto", *sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py") if file.stem != "auto"))
 
+DOUBT = 2.5  # standard errors
+
 __all__ = ["NAMES", "History", "Problem", "Propose", "believed", "load_sampler", "make_sampler"]
 
 
@@ -94,7 +96,9 @@ def believed(problem: Problem, x: Array, values: Array, stderr: Array) -> Array:
 
     A measured value is the truth plus luck, and the points on a measured front are the lucky ones. The mean of a
     Gaussian process with the known noise (`_gp`) borrows from each point's neighbours instead; a front by these values
-    holds the points that are good, not those that were lucky.
+    holds the points that are good, not those that were lucky. Where the model contradicts a measurement by more than
+    `DOUBT` standard errors it is the model that is wrong (a corner far from all other points, say), and the measured
+    value stays.
 
     Args:
         problem: as searched.
@@ -109,7 +113,8 @@ def believed(problem: Problem, x: Array, values: Array, stderr: Array) -> Array:
 
     z = features(problem, x)
     models = [fit(z, values[:, j], stderr[:, j]) for j in range(values.shape[1])]
-    return np.column_stack([model.centre + model.scale * model.mean(z) for model in models])
+    means = np.column_stack([model.centre + model.scale * model.mean(z) for model in models])
+    return np.where(np.abs(values - means) <= DOUBT * stderr, means, values)
 
 
 def _is_pure(function: Callable[..., Any]) -> bool:

@@ -14,11 +14,9 @@ from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ._types import Array, History, Problem, Propose, generator
+from ._types import STDERR, Array, History, Problem, Propose, generator
 
 GA = optuna.samplers.NSGAIISampler | optuna.samplers.NSGAIIISampler
-STDERR = "stderr"
-"""User attribute of a trial: standard errors of its values, in the objectives' order. Absent means exact values."""
 
 
 class PureSampler(BaseSampler):

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+STDERR = "stderr"
+"""User attribute of a trial: standard errors of its values, in the objectives' order. Absent means exact values."""
+
 
 @dataclass(frozen=True)
 class Problem:

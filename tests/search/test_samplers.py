@@ -8,7 +8,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.samplers import NAMES, History, Problem, load_sampler, make_sampler
-from search.samplers._optuna import STDERR, from_unit, to_unit
+from search.samplers._optuna import from_unit, to_unit
+from search.samplers._types import STDERR
 
 SPACE: dict[str, BaseDistribution] = {
     "weight": FloatDistribution(-0.5, 1.5),
