@@ -58,11 +58,12 @@ def main() -> None:
             run_merge(config, out, options)
     else:
         # Imports are not what is measured, on either side.
-        import mergers._kernels._compiled.elementwise
-        import mergers._kernels._compiled.order
-        import mergers._kernels._compiled.rows
-        import mergers._kernels._compiled.sparse
-        import mergers._kernels._compiled.sums
+        import mergers._execution.kernels._compiled.bracket
+        import mergers._execution.kernels._compiled.elementwise
+        import mergers._execution.kernels._compiled.order
+        import mergers._execution.kernels._compiled.rows
+        import mergers._execution.kernels._compiled.sparse
+        import mergers._execution.kernels._compiled.sums
         import mergers._merge  # noqa: F401
         from search.merging import merge_file
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.merge --work DIR --out benchmarks/results/merge.json [cold] [memory] [scaling]
 
-* cold: files to files, both programs in turn, each in a fresh process (imports excluded), at 350 M parameters and six
-  experts; the methods that take mergekit minutes at 100 M.
+* cold: files to files, both programs in turn, each in a fresh process (imports excluded), inputs in the page cache, at
+  350 M parameters and six experts; the methods without a goal of their own at 100 M.
 * memory: candidates over a live model by the `Materializer`, against a copy that moves the same number of bytes.
 * scaling: time over four sizes and over 2 to 12 experts.
 
@@ -100,15 +100,24 @@ def cold(work: Path, repeat: int, methods: Sequence[str]) -> dict[str, Any]:
         file = work / f"{method}.yaml"
         file.write_text(merge_text(method, base, experts))
         runs: dict[str, list[dict[str, float]]] = {"mergefront": [], "mergekit": []}
-        for _ in range(repeat):
-            for program, results in runs.items():
-                results.append(_once(program, file, work / "out"))
+        for round_ in range(repeat):
+            # Programs in turn, each beginning every other time; both find the inputs in the page cache.
+            for program in sorted(runs, reverse=bool(round_ % 2)):
+                _read((base, *experts))
+                runs[program].append(_once(program, file, work / "out"))
         ours, theirs = (statistics.median(run["seconds"] for run in runs[p]) for p in ("mergefront", "mergekit"))
         found[method] = {"parameters": parameters, "runs": runs, "ratio": theirs / ours, "goal": GOALS.get(method, 2.0)}
         peak = max(run["beyond_mb"] for run in runs["mergefront"])
         shown = f"ours {ours:7.2f} s  mergekit {theirs:7.2f} s  ratio {theirs / ours:6.1f}"
         print(f"{method:<18} {shown}  peak {peak:5.0f} MB")
     return found
+
+
+def _read(folders: Sequence[Path]) -> None:
+    for file in (file for folder in folders for file in sorted(folder.glob("*.safetensors"))):
+        with file.open("rb", buffering=0) as stream:
+            while stream.read(1 << 24):
+                pass
 
 
 def _once(program: str, file: Path, out: Path) -> dict[str, float]:
@@ -141,9 +150,9 @@ def in_memory(
     import torch
 
     from benchmarks._cold import Watch
-    from mergers._checkpoint import open_checkpoint
-    from mergers._materialize import Materializer
-    from mergers._sources import Sources
+    from mergers._checkpoint.checkpoint import open_checkpoint
+    from mergers._checkpoint.sources import Sources
+    from mergers._execution.materialize import Materializer
     from mergers._spec import Merge
 
     base, experts, exact = make(work / f"{parameters / 1e6:.0f}M", parameters, count)

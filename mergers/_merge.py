@@ -13,23 +13,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ._adapter_fold import split_reference
-from ._compare import is_buffer
-from ._draw import Draw
+from ._adapter.fold import split_reference
+from ._adapter.live import low_rank_of, merge_low_rank
+from ._checkpoint.compare import is_buffer
+from ._checkpoint.reader import Reader
+from ._checkpoint.safetensors import Slot
+from ._checkpoint.sources import Opened, Sources, readers_of
+from ._checkpoint.write import carry_files, new_directory, write_weights
 from ._errors import InputError
-from ._execute import merge_tensor, stored
-from ._low_rank import low_rank_of, merge_low_rank
-from ._materialize import Materializer
+from ._execution.execute import merge_tensor, stored
+from ._execution.materialize import Materializer
+from ._execution.statistics import Inputs, Memory
+from ._maths.draw import Draw
 from ._parts import Blueprint, Part
-from ._reader import Reader
-from ._safetensors import Slot
 from ._schema import load_method
-from ._settings import layer_of, position_of
-from ._sources import Opened, Sources, readers_of
+from ._settings import positions
 from ._spec import Merge
-from ._statistics import Inputs, Memory
-from ._vocabulary import plan_vocabulary
-from ._write import carry_files, new_directory, write_weights
+from ._vocabulary.policy import plan_vocabulary
 
 __all__ = ["OUTPUT_TYPES", "Materializer", "Sources", "merge_in_place", "merge_to_directory", "write_blueprint"]
 
@@ -68,7 +68,7 @@ def parts_of(merge: Merge, opened: Opened) -> tuple[Part, ...]:
     method = load_method(merge.method)
     experts = len(opened.experts)
     names = opened.base.checkpoint.names
-    layers = 1 + max((layer_of(name) or 0 for name in names), default=0)
+    position = positions(names)
     parts = []
     for name in names:
         source = opened.source_name(name)
@@ -76,7 +76,7 @@ def parts_of(merge: Merge, opened: Opened) -> tuple[Part, ...]:
             # Computed from the config, not learnt.
             parts.append(Part(name, "passthrough", (("scale", 1.0),), 0, ((0, source),), None))
             continue
-        params = merge.at(experts, source, position_of(source, layers))
+        params = merge.at(experts, source, position(source))
         base = (0, source) if method.needs_base or params.get("task_vectors") else None
         inputs = tuple((index + 1, source) for index in range(experts))
         parts.append(Part(name, merge.method, tuple(params.items()), merge.seed, inputs, base))

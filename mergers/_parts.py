@@ -15,7 +15,8 @@ class Part:
         name: in the output.
         method: of its merge.
         params: (parameter, value) pairs; a tuple holds one value per input.
-        seed: of random masks; they belong to `name`.
+        seed: of random masks; they belong to the base's tensor, so a layer taken twice has the same ones; without base
+            to `name`.
         inputs: (index of a model, tensor's name in it) of each expert, in merge order.
         base: the same of the base; None where the method has none.
     """

@@ -14,8 +14,9 @@ from ._errors import InputError
 from ._schema import load_method
 from ._spec import Merge
 
-_SHAPE = (6, 5)
+_ROOM = 32, 4  # rows and columns, and more for each expert: of outliers and of rank every expert must have some
 _SAME = 1e-9
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def reproduced(merge: Merge, experts: int) -> int | None:
@@ -39,6 +40,18 @@ def scale_free(name: str, experts: int) -> bool:
     return first is not None and second is not None and float((first - second).abs().max()) < _SAME
 
 
+@cache
+def idle(name: str, parameter: str, experts: int) -> bool:
+    """Whether `parameter` of method `name` changes nothing between its bounds of search, weights being alike."""
+    bounds = next(p.search for p in load_method(name).parameters if p.name == parameter)
+    if bounds is None:
+        return False
+    low, high = bounds
+    found = [_merged(Merge(name, _needed(name, (parameter, low + share * (high - low)))), experts) for share in _SHARES]
+    known = [merged for merged in found if merged is not None]
+    return len(known) > 1 and all(float((known[0] - merged).abs().max()) < _SAME for merged in known[1:])
+
+
 def _needed(name: str, *given: tuple[str, Any]) -> tuple[tuple[str, Any], ...]:
     """`given`, and the middle of its bounds for every other parameter that has no default."""
     known = {key for key, _ in given}
@@ -52,7 +65,7 @@ def _needed(name: str, *given: tuple[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def _merged(merge: Merge, experts: int) -> Any:
     """The merge of the probe's tensors; None if the method refuses it."""
-    from ._draw import Draw
+    from ._maths.draw import Draw
 
     method = load_method(merge.method)
     base, *others = _inputs(experts)
@@ -73,4 +86,5 @@ def _inputs(experts: int) -> tuple[Any, ...]:
     import torch
 
     generator = torch.Generator().manual_seed(20241021)
-    return tuple(torch.randn(_SHAPE, generator=generator, dtype=torch.float64) for _ in range(experts + 1))
+    rows = _ROOM[0] + _ROOM[1] * experts
+    return tuple(torch.randn((rows, rows - 1), generator=generator, dtype=torch.float64) for _ in range(experts + 1))

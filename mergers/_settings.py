@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ._errors import InputError
@@ -87,3 +88,14 @@ def position_of(name: str, layers: int) -> float:
     if layer is None:
         return 0.0
     return 1.0 if layers <= 1 else layer / (layers - 1)
+
+
+def layers_of(names: Iterable[str]) -> int:
+    """How many layers a model with tensors `names` has."""
+    return 1 + max((layer_of(name) or 0 for name in names), default=0)
+
+
+def positions(names: Iterable[str]) -> Callable[[str], float]:
+    """`position_of` the tensors of a model that has those of `names`."""
+    layers = layers_of(names)
+    return lambda name: position_of(name, layers)

@@ -13,7 +13,7 @@ from ._plan import Blocks
 from ._types import Count
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _FLOOR = 1e-8  # added to each probability
 

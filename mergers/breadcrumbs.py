@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
-from ._combine import direct_sum
-from ._deltas import cut
+from ._maths.combine import direct_sum
+from ._maths.deltas import cut
+from ._maths.sparse import banded, direct
 from ._plan import Sparse
-from ._sparse import banded, direct
 from ._types import DividesBySum, Numbers, PerExpert, Range, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def breadcrumbs(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
-from ._combine import consensus
-from ._deltas import cut
+from ._maths.combine import consensus
+from ._maths.deltas import cut
+from ._maths.sparse import banded, elected
 from ._plan import Sparse
-from ._sparse import banded, elected
 from ._types import Choice, Numbers, PerExpert, Range, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def breadcrumbs_ties(

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
-from ._combine import direct_sum
-from ._deltas import drop
-from ._draw import Draw
+from ._maths.combine import direct_sum
+from ._maths.deltas import drop
+from ._maths.draw import Draw
+from ._maths.sparse import direct, dropped
 from ._plan import Sparse
-from ._sparse import direct, dropped
 from ._types import Choice, DividesBySum, Numbers, PerExpert, Range, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def dare_linear(

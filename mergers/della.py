@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
-from ._combine import consensus
-from ._deltas import Thinned, sample
-from ._draw import Draw
+from ._maths.combine import consensus
+from ._maths.deltas import Thinned, sample
+from ._maths.draw import Draw
+from ._maths.sparse import elected, sampled, sampled_blocks
 from ._plan import Blocks, Sparse
-from ._sparse import elected, sampled, sampled_blocks
 from ._types import Choice, Numbers, PerExpert, Range, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def della(

@@ -11,12 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from ._errors import InputError
+from ._maths.sphere import Gram, asked, gram, norms, weighted
 from ._plan import Weighted
-from ._sphere import Gram, asked, gram, norms, weighted
 from ._types import Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 

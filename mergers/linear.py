@@ -13,7 +13,7 @@ from ._plan import Weighted
 from ._types import DividesBySum, Numbers, PerExpert, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def linear(

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
+from ._maths.sphere import Gram, asked, gram, norms, weighted
 from ._plan import Blocks, Weighted
-from ._sphere import Gram, asked, gram, norms, weighted
 from ._types import Count
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _SMALLEST_PRODUCT = 1e-6  # a smaller product of two norms counts as this
 _SINGULAR = 1e-6  # below this |1 + (k - 1) c| there is no finite estimate

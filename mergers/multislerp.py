@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 from torch import Tensor
 
 from ._errors import InputError
+from ._maths.sphere import Gram, asked, from_base, gram, norms, weighted
 from ._plan import Weighted
-from ._sphere import Gram, asked, from_base, gram, norms, weighted
 from ._types import DividesBySum, Numbers, PerExpert, Range, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _RESOLVED = 1e-7  # a shorter mean of unit vectors is the rounding of its dot products (their float64 root)
 

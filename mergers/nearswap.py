@@ -14,7 +14,7 @@ from ._plan import Blocks
 from ._types import Count, Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _SMALLEST = 1e-6  # a smaller difference counts as this
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
+from ._maths.sphere import Gram, asked, from_base, gram, norms, spherical, weighted
 from ._plan import Blocks, Weighted
-from ._sphere import Gram, asked, from_base, gram, norms, spherical, weighted
 from ._types import Count, Numbers, PerExpert, per_expert
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _SMALLEST_SUM = 1e-6  # weights that sum to less count as equal
 _SMALLEST_NORM = 1e-7  # a norm below this counts as this
@@ -99,7 +99,7 @@ def _by_row(base: Tensor | None, experts: Sequence[Tensor], start: int, *, t: fl
 
 
 def _shares(products: Tensor, t: float) -> Tensor:
-    """`_sphere.spherical` for many pairs of vectors at once."""
+    """`_maths.sphere.spherical` for many pairs of vectors at once."""
     left, right, inner = products.unbind()
     left, right = (norm.sqrt().clamp(min=_SMALLEST_NORM) for norm in (left, right))
     cosine = (inner / left / right).clamp_(-1, 1)

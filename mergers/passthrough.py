@@ -12,7 +12,7 @@ from ._plan import Weighted
 from ._types import Count, Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def passthrough(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
-from ._overlap import overlap
+from ._maths.overlap import overlap
 from ._plan import Blocks
 from ._types import Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def ram(base: Tensor, experts: Sequence[Tensor], *, epsilon: Annotated[float, Range(0.0, inf)] = 1e-5) -> Tensor:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
-from ._overlap import counts, overlap
+from ._maths.overlap import counts, overlap
 from ._plan import Blocks
 from ._types import Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 
 def ramplus_tl(

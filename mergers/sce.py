@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
+from ._maths.select import end, end_of, kept
 from ._plan import Blocks, Rank
-from ._select import end, end_of, kept
 from ._types import Count, Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _SMALLEST = 1e-6  # mean squares that sum to less count as equal; the smallest sum of agreeing weights
 

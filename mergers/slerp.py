@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
+from ._maths.sphere import Gram, asked, gram, norms, spherical, weighted
 from ._plan import Weighted
-from ._sphere import Gram, asked, gram, norms, spherical, weighted
 from ._types import Count, Range
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._execution.statistics import Statistics
 
 _COLINEAR = 0.9995  # beyond this |cosine| mergekit interpolates in a straight line
 _SMALLEST_NORM = 1e-8  # a norm up to this counts as 1

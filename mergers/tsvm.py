@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ._singular import joined, leading
+from ._maths.singular import joined, leading
 from ._types import Range
 
 

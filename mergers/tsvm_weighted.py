@@ -22,7 +22,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ._singular import Triplets, joined, leading
+from ._maths.singular import Triplets, joined, leading
 from ._types import Count, Numbers, PerExpert, Range, per_expert
 
 

@@ -144,7 +144,7 @@ def inspect(
     dtype: Annotated[str, typer.Option("--dtype", help="Of the output that room is counted for.")] = "bfloat16",
 ) -> None:
     """Say from headers alone whether models can be merged, and what a merge needs; downloads no weights."""
-    from mergers._preflight import inspect as look
+    from mergers._checkpoint.preflight import inspect as look
 
     found = look(models, dtype=dtype)
     for line in found.lines():

@@ -51,7 +51,7 @@ def file_hash(path: Path) -> str:
 
 def checkpoint_hash(path: str) -> str:
     """Content hash of a checkpoint's weights."""
-    from mergers._checkpoint import open_checkpoint
+    from mergers._checkpoint.checkpoint import open_checkpoint
 
     return open_checkpoint(path).digest()
 

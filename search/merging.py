@@ -41,7 +41,7 @@ def merge_file(
         InputError: what `mergers` refuses: an unknown key or method, models that do not fit together. The whole file is
             checked before anything is written.
     """
-    from mergers._adapter_fold import open_model
+    from mergers._adapter.fold import open_model
     from mergers._merge import write_blueprint
     from mergers._mergekit import read_merges
 
@@ -87,8 +87,8 @@ def _text(file: Path) -> str:
 
 
 def _write_adapter(blueprint: Blueprint, out: Path, rank: int | None) -> tuple[str, ...]:
-    from mergers._adapter_combine import adapter_weights
-    from mergers._adapter_merge import merge_to_adapter
+    from mergers._adapter.combine import adapter_weights
+    from mergers._adapter.merge import merge_to_adapter
     from mergers._errors import InputError
 
     if blueprint.layers is not None or blueprint.vocabulary not in ("same", "base"):

@@ -17,7 +17,7 @@ from mergers._spec import Merge
 if TYPE_CHECKING:
     import numpy as np
 
-    from mergers._materialize import Materializer
+    from mergers._execution.materialize import Materializer
 
 Results = Mapping[str, "np.ndarray[Any, Any]"]
 """Evaluator name -> one float32 in [0, 1] per item, in the order of that evaluator's items of the split."""

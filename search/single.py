@@ -26,7 +26,7 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
     Raises:
         UserError, InputError: bad input.
     """
-    from mergers._checkpoint import compare, open_checkpoint
+    from mergers._checkpoint.checkpoint import compare, open_checkpoint
 
     if split not in ("search", "report"):
         raise UserError(Problem("", None, "--split", "must be search or report", split))

@@ -15,7 +15,7 @@ from search.errors import Problem, shown
 from search.recipe import ExistingExpert, Recipe, TrainedBaseline, TrainedExpert
 
 if TYPE_CHECKING:
-    from mergers._checkpoint import Checkpoint
+    from mergers._checkpoint.checkpoint import Checkpoint
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 
@@ -53,7 +53,7 @@ def inspect(recipe: Recipe) -> Models:
 
 def _opened(recipe: Recipe, path: KeyPath, written: str, problems: list[Problem]) -> Checkpoint | None:
     """The checkpoint that the recipe names at `path`; None, and a problem, if it cannot be used."""
-    from mergers._checkpoint import open_checkpoint
+    from mergers._checkpoint.checkpoint import open_checkpoint
     from mergers._errors import InputError
 
     def refuse(rule: str, remedy: str = "") -> None:
@@ -81,7 +81,7 @@ def _opened(recipe: Recipe, path: KeyPath, written: str, problems: list[Problem]
 
 
 def _differences(recipe: Recipe, path: KeyPath, name: str, base: Checkpoint, other: Checkpoint) -> list[Problem]:
-    from mergers._checkpoint import compare
+    from mergers._checkpoint.checkpoint import compare
     from mergers._errors import InputError
 
     try:

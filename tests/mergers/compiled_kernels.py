@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from mergers._kernels.triton import BLOCK, OPTIONS
+from mergers._execution.kernels.triton import BLOCK, OPTIONS
 
 ALIGNED = [["tt.divisibility", 16]]
 
@@ -44,7 +44,7 @@ def ptx(kernel: Any, arguments: dict[str, Any], constants: dict[str, object], ca
 
 def main() -> None:
     """A weighted sum of three tensors; sign consensus of a random, a banded and a ranked expert."""
-    kernels = importlib.import_module("mergers._kernels._triton_kernels")
+    kernels = importlib.import_module("mergers._execution.kernels._triton_kernels")
     capability, pointer, numbers = int(sys.argv[1]), "*bf16", ("fp32",) * 3
     common = {"out": pointer, "broken": "*i64", "count": "i64"}
     weighted = {"inputs": (pointer,) * 3, "coefficients": numbers, **common}

@@ -10,46 +10,13 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mergers._checkpoint import SINGLE, open_checkpoint
-from mergers._draw import Draw
+from mergers._checkpoint.checkpoint import SINGLE, open_checkpoint
+from mergers._maths.draw import Draw
 from mergers._mergekit import NamedBlueprint, read_merges
 from mergers._parts import Blueprint, Part
 from mergers._schema import load_method
 
 LAYERS = 5
-
-
-def save_models(root: Path, *, tied: bool, dtype: torch.dtype, names: tuple[str, ...] = ("base", "one", "two")) -> None:
-    """Tiny Llamas of five layers: `base`, and the others at some distance from it."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    words = WordLevel({"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, 40)}, unk_token="<unk>")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="<unk>", eos_token="<eos>")
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=32,
-        tie_word_embeddings=tied,
-        eos_token_id=1,
-        bos_token_id=1,
-    )
-    generator = torch.Generator().manual_seed(5)
-    torch.manual_seed(5)
-    model = LlamaForCausalLM(config)
-    start = [parameter.detach().clone() for parameter in model.parameters()]
-    for name in names:
-        model.to(dtype).save_pretrained(root / name)
-        tokenizer.save_pretrained(root / name)
-        model.float()
-        with torch.no_grad():
-            for parameter, first in zip(model.parameters(), start, strict=True):
-                parameter.copy_(first + 0.02 * torch.randn(first.shape, generator=generator))
 
 
 def run_mergekit(text: str, out: Path) -> dict[str, Tensor]:
@@ -95,7 +62,7 @@ def _merged(part: Part, models: list[dict[str, Tensor]]) -> Tensor:
     keywords: dict[str, Any] = dict(part.params)
     assert bool(keywords.pop("task_vectors", part.base is not None)) == (part.base is not None)
     if method.random:
-        keywords["draw"] = Draw(part.seed, part.name)
+        keywords["draw"] = Draw(part.seed, part.base[1] if part.base else part.name)
     experts = [models[index][name].float() for index, name in part.inputs]
     base = None if part.base is None else models[part.base[0]][part.base[1]].float()
     if method.optional_base:

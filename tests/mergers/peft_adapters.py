@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mergers._adapter_fold import fold
-from mergers._adapter_open import open_adapter
-from mergers._checkpoint import open_checkpoint
+from mergers._adapter.fold import fold
+from mergers._adapter.open import open_adapter
+from mergers._checkpoint.checkpoint import open_checkpoint
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 QKV = ("q_proj", "k_proj", "v_proj")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mergers._draw import Draw
-from mergers._kernels import blocks
+from mergers._execution.kernels import blocks
+from mergers._maths.draw import Draw
 from mergers._plan import NOTHING_YET, Band, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Weighted
 
 SIZE = 37

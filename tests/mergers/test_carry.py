@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mergers._carry import carry_files
+from mergers._checkpoint.carry import carry_files
 from mergers._errors import InputError
 
 

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mergers._checkpoint import INDEX, SINGLE, Checkpoint, all_tied, compare, differences, open_checkpoint
-from mergers._compare import is_buffer, refuse_duplicates
+from mergers._checkpoint.checkpoint import INDEX, SINGLE, Checkpoint, all_tied, compare, differences, open_checkpoint
+from mergers._checkpoint.compare import is_buffer, refuse_duplicates
+from mergers._checkpoint.reader import Reader
+from mergers._checkpoint.safetensors import Slot
+from mergers._checkpoint.write import write_weights
 from mergers._errors import InputError
 from mergers._merge import Sources, merge_to_directory
-from mergers._reader import Reader
-from mergers._safetensors import Slot
 from mergers._spec import Merge
-from mergers._write import write_weights
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
@@ -322,10 +322,20 @@ def test_stored_tensors_are_checked_block_by_block(tmp_path: Path, dtype: torch.
     assert stored.is_contiguous()
     assert reader.stored("whole").tolist() == [1, 2]
     assert reader.stored("none").numel() == 0
-    with pytest.raises(InputError, match="expert m holds 3 NaN or infinite numbers in bad; train or save it again"):
-        reader.blame("bad")
+    assert str(reader.blame("bad", 3)) == "expert m holds 3 NaN or infinite numbers in bad; train or save it again"
     assert torch.equal(reader.stored("bad"), values) or bad != bad
-    reader.blame("good")
+
+
+def test_a_number_that_float32_cannot_hold_is_refused(tmp_path: Path) -> None:
+    tensors = {name: tensor.double() for name, tensor in llama().items()}
+    base = save(tmp_path / "base", tensors)
+    name = next(iter(tensors))
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[2] = 1e300
+    large = save(tmp_path / "large", tensors)
+    merge = Merge("linear", (("weight", (0.0, 1.0)),))
+    with pytest.raises(InputError, match=f"large holds 1 numbers beyond float32's range in {name}; train or save it"):
+        merge_to_directory(merge, Sources(str(base), (str(large), str(base))), tmp_path / "out", dtype="float32")
 
 
 def test_what_an_expert_may_lack_has_a_stand_in(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergers._draw import Draw
+from mergers._maths.draw import Draw
 from mergers._merge import Sources, merge_to_directory
 from mergers._schema import TASK_VECTORS, Method, Parameter, load_method, method_names
 from mergers._spec import Merge, Value, weights

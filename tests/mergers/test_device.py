@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergers._draw import Draw, threshold
-from mergers._kernels import device as kernels
+from mergers._execution.kernels import device as kernels
+from mergers._maths.draw import Draw, threshold
 from mergers._plan import NOTHING_YET, Ranked
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

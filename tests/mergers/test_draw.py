@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergers._draw import LEVELS, Draw, threshold
+from mergers._maths.draw import LEVELS, Draw, threshold
 from tests.oracles import sparse as slow
 
 N = 1 << 18

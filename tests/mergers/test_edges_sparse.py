@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergers._deltas import cut, drop, kth_largest, largest, trim
-from mergers._draw import Draw
+from mergers._maths.deltas import cut, drop, kth_largest, largest, trim
+from mergers._maths.draw import Draw
 from mergers._rules import band_counts, coefficients, keep_probabilities, trim_count
 from mergers.breadcrumbs import breadcrumbs
 from mergers.breadcrumbs_ties import breadcrumbs_ties

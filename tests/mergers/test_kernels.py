@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergers._kernels import cpu
+from mergers._execution.kernels import cpu
 from mergers._plan import NOTHING_YET, Band, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Weighted
 from tests.oracles import kernels as oracle
 
@@ -243,11 +243,11 @@ def test_what_lies_around_a_stretch_stays() -> None:
 
 PROGRAM = """
 import torch
-from mergers._kernels import cpu
+from mergers._execution.kernels import cpu
 from mergers._plan import Weighted
 x, out = torch.ones(100), torch.empty(100)
 cpu.weighted(None, [cpu.raw(x)], Weighted(0.0, (2.0,)), cpu.raw(out), 0, 100)
-from mergers._kernels._compiled.elementwise import weighted
+from mergers._execution.kernels._compiled.elementwise import weighted
 print(out.sum().item(), sum(weighted.stats.cache_hits.values()), sum(weighted.stats.cache_misses.values()))
 """
 
@@ -282,7 +282,7 @@ def test_kernels_are_there_unless_the_processor_or_the_user_forbids(monkeypatch:
 
 
 def test_the_facade_imports_no_numba() -> None:
-    program = "import sys, mergers._kernels.cpu; print('numba' in sys.modules)"
+    program = "import sys, mergers._execution.kernels.cpu; print('numba' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergers._kernels import _order, cpu
+from mergers._execution.kernels import _bracket, _order, cpu
 from mergers._plan import NOTHING_YET, Rank, Ranked
 from tests.oracles import kernels as oracle
 
@@ -45,6 +45,41 @@ def test_ranks_end_the_order_where_sorting_does(
     for count, (rank, total) in zip(counts, found, strict=True):
         assert rank == (Rank(sizes[count - 1], int(order[count - 1])) if count else NOTHING_YET)
         assert total == pytest.approx(fsum(sizes[:count]), rel=1e-13)
+
+
+@st.composite
+def differences(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """Base and expert: differences are smooth, of few magnitudes, mostly 0, or all but one 0."""
+    size, seed = draw(st.integers(1 << 16, 1 << 18)) + 1, draw(st.integers(0, 999))
+    kind, dtype = draw(st.sampled_from(("smooth", "steps", "equal", "outlier"))), draw(st.sampled_from(TYPES))
+    noise = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+    base = tensor(size, dtype, seed, coarse=False)
+    if kind == "steps":
+        noise = np.round(noise)
+    elif kind == "equal":
+        noise *= np.arange(size) % 100 == 0
+    elif kind == "outlier":
+        noise[:] = 0.0
+        noise[seed] = 1.0
+    return base, (base.float() + 0.01 * torch.from_numpy(noise)).to(dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=differences(), data=st.data())
+def test_one_rank_is_that_of_many(case: tuple[Tensor, Tensor], data: st.DataObject) -> None:
+    base, expert = (cpu.raw(x) for x in case)
+    size = base.size
+    counts = sorted({1, size // 2, size, *data.draw(st.lists(st.integers(0, size), max_size=4))})
+    expected = [rank for rank, _ in cpu.ranks(base, expert, counts)]
+    assert [cpu.rank(base, expert, count) for count in counts] == expected
+
+
+def test_a_misleading_sample_costs_time_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, expert = (tensor(150_001, torch.bfloat16, i, coarse=False) for i in range(2))
+    pair = cpu.raw(base), cpu.raw(expert)
+    monkeypatch.setattr(_bracket, "_sample", lambda stretch: np.full(1 << 15, 1e-9, dtype=np.float32))
+    assert _bracket.rank(*pair, 75_000) is None
+    assert cpu.rank(*pair, 75_000) == cpu.ranks(*pair, (75_000,))[0][0]
 
 
 def test_both_ways_to_ranks_agree_on_a_large_tensor() -> None:

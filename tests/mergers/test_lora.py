@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mergers._adapter_fold import Folded, files, fold, open_model, split_reference
-from mergers._adapter_open import open_adapter
-from mergers._checkpoint import compare, open_checkpoint
+from mergers._adapter.fold import Folded, files, fold, open_model, split_reference
+from mergers._adapter.open import open_adapter
+from mergers._checkpoint.checkpoint import compare, open_checkpoint
 from mergers._errors import InputError
 
 from .peft_adapters import (
@@ -371,7 +371,7 @@ def test_an_adapter_of_another_base_is_refused_naming_both(untied_models: Path, 
 
 def test_opening_needs_no_torch(plain: Path) -> None:
     code = (
-        "import sys; from mergers._adapter_open import open_adapter; from mergers._adapter_fold import fold;"
+        "import sys; from mergers._adapter.open import open_adapter; from mergers._adapter.fold import fold;"
         f"print(len(open_adapter({str(plain)!r}).changes), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from mergers._adapter import Adapter, Change, Lazy, LowRank
-from mergers._adapter_combine import adapter_weights, combine, linear_weights
-from mergers._adapter_compress import compress
-from mergers._adapter_fold import fold
-from mergers._adapter_open import open_adapter
-from mergers._adapter_write import write_adapter
-from mergers._checkpoint import open_checkpoint
+from mergers._adapter.adapter import Adapter, Change, Lazy, LowRank
+from mergers._adapter.combine import adapter_weights, combine, linear_weights
+from mergers._adapter.compress import compress
+from mergers._adapter.fold import fold
+from mergers._adapter.open import open_adapter
+from mergers._adapter.write import write_adapter
+from mergers._checkpoint.checkpoint import open_checkpoint
 from mergers._errors import InputError
 from mergers._spec import Merge
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from mergers._adapter_combine import linear_weights
-from mergers._adapter_fold import fold
-from mergers._adapter_open import open_adapter
-from mergers._checkpoint import open_checkpoint
+from mergers._adapter.combine import linear_weights
+from mergers._adapter.factors import LowRankMerge
+from mergers._adapter.fold import fold
+from mergers._adapter.open import open_adapter
+from mergers._checkpoint.checkpoint import open_checkpoint
 from mergers._errors import InputError
-from mergers._lora import LowRankMerge
 from mergers._spec import Merge
 from mergers.linear import linear
 from mergers.task_arithmetic import task_arithmetic

@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mergers._adapter_combine import combine
-from mergers._adapter_compress import compress
-from mergers._adapter_fold import fold
-from mergers._adapter_merge import merge_to_adapter, weights_of
-from mergers._adapter_open import open_adapter
-from mergers._adapter_write import write_adapter
-from mergers._checkpoint import open_checkpoint
+from mergers._adapter.combine import adapter_weights, combine
+from mergers._adapter.compress import compress
+from mergers._adapter.fold import fold
+from mergers._adapter.merge import merge_to_adapter
+from mergers._adapter.open import open_adapter
+from mergers._adapter.write import write_adapter
+from mergers._checkpoint.checkpoint import open_checkpoint
 from mergers._errors import InputError
-from mergers._settings import Gradient
+from mergers._settings import Gradient, positions
 from mergers._spec import Merge
 
 from .peft_adapters import assert_same_logits, dense_sum, logits, logits_of, save_adapter, with_adapter
@@ -101,8 +101,12 @@ def test_a_merge_is_written_as_an_adapter(untied_models: Path, pair: tuple[Path,
     base = str(untied_models / "base")
     experts = [str(pair[0]), f"{base}+{pair[1]}"]
     merge = Merge("task_arithmetic", (("weight", (Gradient((1.0, 0.2)), 0.5)),))
-    names = open_checkpoint(base).names
-    notes = merge_to_adapter(base, experts, weights_of(merge, names, 2), tmp_path / "out", dtype="float32")
+    position = positions(open_checkpoint(base).names)
+
+    def weights_at(name: str) -> tuple[float, ...]:
+        return adapter_weights(merge.method, merge.at(2, name, position(name)), 2)
+
+    notes = merge_to_adapter(base, experts, weights_at, tmp_path / "out", dtype="float32")
     assert notes == (f"wrote an adapter of 6 tensors, rank at most 8, for base {base}",)
     folded = fold(open_checkpoint(base), open_adapter(tmp_path / "out"))
     for layer, weights in ((0, (1.0, 0.5)), (1, (0.2, 0.5))):
@@ -136,5 +140,5 @@ def test_only_adapters_of_the_base_are_written_as_one(
         assert "\n" not in str(caught.value)
     linear = Merge("linear", (("weight", 0.7), ("normalize", False)))
     with pytest.raises(InputError, match=r"sum to 1\.4, so the merge scales the base"):
-        merge_to_adapter(base, [one, two], weights_of(linear, (), 2), tmp_path / "out", dtype="float32")
+        adapter_weights(linear.method, linear.at(2, Q0, 0.0), 2)
     assert not (tmp_path / "out").exists()

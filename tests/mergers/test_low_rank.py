@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mergers._checkpoint import SINGLE
+from mergers._adapter.live import low_rank_of
+from mergers._checkpoint.checkpoint import SINGLE
 from mergers._errors import InputError
-from mergers._low_rank import low_rank_of
 from mergers._merge import Materializer, Sources, merge_to_directory
 from mergers._spec import Merge
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from mergers._checkpoint import INDEX, SINGLE
+from mergers._checkpoint.checkpoint import INDEX, SINGLE
 from mergers._errors import InputError
 from mergers._merge import Materializer, Sources, merge_in_place, merge_to_directory
 from mergers._settings import Filters, Gradient

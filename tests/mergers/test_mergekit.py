@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mergers._checkpoint import SINGLE
+from mergers._checkpoint.checkpoint import SINGLE
 from mergers._errors import InputError
 from mergers._merge import Sources, merge_to_directory
 from mergers._mergekit import METHODS, mergekit_text, to_mergekit

@@ -17,7 +17,8 @@ from mergers._mergekit import METHODS
 from mergers._mergekit.vocabulary import beside_model, without_effect, word
 from mergers._schema import load_method
 
-from .mergekit_runs import LAYERS, read, save_models
+from .mergekit_runs import LAYERS, read
+from .tiny_models import save_models
 
 registry = pytest.importorskip("mergekit.merge_methods.registry")
 
@@ -35,8 +36,8 @@ ORDINARY = sorted(set(METHODS) - {"karcher"})
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("planned")
-    save_models(root / "untied", tied=False, dtype=torch.float32, names=("base", "one", "two"))
-    save_models(root / "tied", tied=True, dtype=torch.float32, names=("three",))
+    save_models(root / "untied", tied=False, dtype=torch.float32, names=("base", "one", "two"), layers=LAYERS)
+    save_models(root / "tied", tied=True, dtype=torch.float32, names=("three",), layers=LAYERS)
     return root
 
 

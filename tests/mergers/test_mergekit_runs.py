@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mergers._checkpoint import SINGLE
+from mergers._checkpoint.checkpoint import SINGLE
 from mergers._merge import write_blueprint
 
 from .mergekit_files import BY_RANK, FILES, STAGES, placed
-from .mergekit_runs import evaluate, read, run_mergekit, save_models, units_apart
+from .mergekit_runs import LAYERS, evaluate, read, run_mergekit, units_apart
+from .tiny_models import save_models
 
 pytest.importorskip("mergekit")
 
@@ -29,7 +30,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("tied", True, torch.float32),
         ("half", False, torch.bfloat16),
     ):
-        save_models(root / name, tied=tied, dtype=dtype)
+        save_models(root / name, tied=tied, dtype=dtype, layers=LAYERS)
     return {path.name: path for path in root.iterdir()}
 
 

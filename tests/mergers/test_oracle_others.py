@@ -17,8 +17,8 @@ from mergers import nearswap as nearswap_file
 from mergers import ram as ram_file
 from mergers import ramplus_tl as ramplus_file
 from mergers import sce as sce_file
+from mergers._maths.select import end, end_of, kept
 from mergers._plan import Rank
-from mergers._select import end, end_of, kept
 from mergers.arcee_fusion import arcee_fusion
 from mergers.nearswap import nearswap
 from mergers.ram import ram

@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergers._draw import Draw
+from mergers._maths.draw import Draw
 from mergers.breadcrumbs import breadcrumbs
 from mergers.breadcrumbs_ties import breadcrumbs_ties
 from mergers.dare_linear import dare_linear

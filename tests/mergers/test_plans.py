@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergers._draw import Draw
-from mergers._execute import execute
+from mergers._execution.execute import execute
+from mergers._execution.statistics import Inputs, Memory
+from mergers._maths.draw import Draw
 from mergers._schema import Method
 from mergers._spec import Value, resolved
-from mergers._statistics import Inputs, Memory
 from tests.mergers.test_contracts import METHODS, call, settings, tensors
 
 SHAPES = ((), (1,), (7,), (5, 1), (1, 5), (33, 17), (3, 4, 5), (400, 700))

@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mergers._checkpoint import INDEX, SINGLE, open_checkpoint
+from mergers._checkpoint.checkpoint import INDEX, SINGLE, open_checkpoint
+from mergers._checkpoint.hub import resolve
+from mergers._checkpoint.mapped import free_bytes
+from mergers._checkpoint.preflight import inspect
+from mergers._checkpoint.safetensors import Slot
+from mergers._checkpoint.write import write_weights
 from mergers._errors import InputError
-from mergers._hub import resolve
-from mergers._mapped import free_bytes
-from mergers._preflight import inspect
-from mergers._safetensors import Slot
-from mergers._write import write_weights
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -287,7 +287,8 @@ def test_lines_are_for_people(tmp_path: Path) -> None:
 
 def test_the_endpoint_of_the_environment_is_used_and_torch_is_not_loaded(hub: Hub, tmp_path: Path) -> None:
     save(hub.root / "owner" / "model")
-    script = "import sys; from mergers._preflight import inspect; print(*inspect(['owner/model']).lines(), sep='\\n');"
+    script = "import sys; from mergers._checkpoint.preflight import inspect; "
+    script += "print(*inspect(['owner/model']).lines(), sep='\\n');"
     script += "assert not {'torch', 'numba', 'transformers'} & set(sys.modules)"
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergers._draw import Draw
 from mergers._errors import InputError
+from mergers._execution.statistics import Statistics
+from mergers._maths.draw import Draw
 from mergers._plan import Band, Blocks, Everything, Nothing, Plan, Random, Ranked, Sparse
-from mergers._statistics import Statistics
 from tests.mergers.strategies import Case
 from tests.mergers.test_oracle_sparse import (
     CONVENTIONS,

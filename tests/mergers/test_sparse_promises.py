@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergers._deltas import drop, sample
-from mergers._draw import Draw
+from mergers._maths.deltas import drop, sample
+from mergers._maths.draw import Draw
 from mergers.dare_linear import dare_linear
 from mergers.della import della
 from mergers.della_linear import della_linear
@@ -94,7 +94,7 @@ def test_rows_of_one_entry_use_the_density() -> None:
 def test_blocks_of_rows_are_ranked_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     delta, draw = normal(100, 7), Draw(1, "w")
     whole = sample(delta.clone(), 0.5, 0.2, draw, 1, rescale=True, paper=True).delta
-    monkeypatch.setattr("mergers._deltas._BLOCK", 30)
+    monkeypatch.setattr("mergers._maths.deltas._BLOCK", 30)
     assert torch.equal(sample(delta.clone(), 0.5, 0.2, draw, 1, rescale=True, paper=True).delta, whole)
 
 

@@ -153,7 +153,7 @@ def test_effective_weights() -> None:
 
 def test_no_torch_for_names_values_and_headers() -> None:
     code = (
-        "import sys, mergers._spec, mergers._schema, mergers._checkpoint, mergers._mergekit;"
+        "import sys, mergers._spec, mergers._schema, mergers._checkpoint.checkpoint, mergers._mergekit;"
         "mergers._schema.method_names(); mergers._spec.Merge('ties', (('weight', 1.0),));"
         "assert 'torch' not in sys.modules"
     )

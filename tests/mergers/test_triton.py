@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergers._kernels import blocks
-from mergers._kernels import triton as kernels
+from mergers._execution.kernels import blocks
+from mergers._execution.kernels import triton as kernels
 from mergers._plan import NOTHING_YET, Band, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Weighted
 
 pytest.importorskip("triton", reason="Triton is not installed (it comes with torch's CUDA builds)")
@@ -31,7 +31,7 @@ if DEVICE == "cpu":
     # Whether a kernel is interpreted is decided where it is defined; no other kernel of this process shall be.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        from mergers._kernels import _triton_kernels  # noqa: F401  # for its definitions
+        from mergers._execution.kernels import _triton_kernels  # noqa: F401  # for its definitions
 
 SIZE = 2500  # three programs, the last of them not full
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

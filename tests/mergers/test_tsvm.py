@@ -13,7 +13,7 @@ from torch import Tensor
 from mergers import tsvm as tsvm_file
 from mergers import tsvm_weighted as weighted_file
 from mergers._errors import InputError
-from mergers._singular import Triplets, joined, leading, orthonormal
+from mergers._maths.singular import Triplets, joined, leading, orthonormal
 from mergers._spec import Merge
 from mergers.tsvm import tsvm
 from mergers.tsvm_weighted import tsvm_weighted

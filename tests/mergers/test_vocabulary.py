@@ -14,13 +14,13 @@ from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mergers._carry import carry_files
-from mergers._checkpoint import SINGLE
+from mergers._checkpoint.carry import carry_files
+from mergers._checkpoint.checkpoint import SINGLE
+from mergers._checkpoint.output import new_directory
+from mergers._checkpoint.safetensors import Slot
+from mergers._checkpoint.write import write_weights
 from mergers._errors import InputError
-from mergers._output import new_directory
-from mergers._safetensors import Slot
-from mergers._vocabulary import Vocabulary, plan_vocabulary
-from mergers._write import write_weights
+from mergers._vocabulary.policy import Vocabulary, plan_vocabulary
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 WORDS = ("<unk>", "the", "cat", "sat", "on", "mat")

@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mergers import _mapped
-from mergers._checkpoint import INDEX, SINGLE, open_checkpoint
+from mergers._checkpoint import mapped as _mapped
+from mergers._checkpoint.checkpoint import INDEX, SINGLE, open_checkpoint
+from mergers._checkpoint.mapped import release, write_file
+from mergers._checkpoint.output import RECORD, new_directory
+from mergers._checkpoint.safetensors import Slot
+from mergers._checkpoint.write import write_weights
 from mergers._errors import InputError
-from mergers._mapped import release, write_file
-from mergers._output import RECORD, new_directory
-from mergers._safetensors import Slot
-from mergers._write import write_weights
 
 SLOTS = [Slot(f"layers.{i}.weight", "float32", (64, 16)) for i in range(6)]
 
@@ -82,8 +82,8 @@ def test_a_process_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
         """
         import sys, time
         from pathlib import Path
-        from mergers._output import new_directory
-        from mergers._write import write_weights
+        from mergers._checkpoint.output import new_directory
+        from mergers._checkpoint.write import write_weights
         from tests.mergers.test_write import SLOTS, fill
 
         def slow(slot, out):
@@ -220,9 +220,9 @@ import sys
 from pathlib import Path
 import torch
 from mergers._errors import InputError
-from mergers._output import new_directory
-from mergers._safetensors import Slot
-from mergers._write import write_weights
+from mergers._checkpoint.output import new_directory
+from mergers._checkpoint.safetensors import Slot
+from mergers._checkpoint.write import write_weights
 
 disk = Path(sys.argv[1])
 slots = [Slot(f"t.{i}", "float32", (1 << 16,)) for i in range(8)]  # 256 kB each: 2 MB, on a disk of 3 MB
@@ -299,9 +299,9 @@ MEMORY = """
 import re, sys, threading, time
 from pathlib import Path
 import torch
-from mergers._mapped import release
-from mergers._safetensors import Slot
-from mergers._write import write_weights
+from mergers._checkpoint.mapped import release
+from mergers._checkpoint.safetensors import Slot
+from mergers._checkpoint.write import write_weights
 
 def resident():  # kB of maps of files
     return int(re.search(r"RssFile:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

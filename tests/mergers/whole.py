@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Whole:
-    """As `mergers._statistics.Statistics`, for tensors of any one floating-point type."""
+    """As `mergers._execution.statistics.Statistics`, for tensors of any one floating-point type."""
 
     def __init__(self, experts: Sequence[Tensor], base: Tensor | None = None, *, block: int = 7) -> None:
         self._base, self._experts, self._block = base, tuple(experts), block

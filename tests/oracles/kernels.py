@@ -1,6 +1,7 @@
 """What the fused kernels compute, in the plainest way: whole tensors, one line per formula, Python integers.
 
-Independent of `mergers/_kernels` and of `mergers/_draw`: the random words are written out from their definition.
+Independent of `mergers/_execution/kernels` and of `mergers/_maths/draw.py`: the random words are written out from their
+definition.
 """
 
 from __future__ import annotations

@@ -44,9 +44,10 @@ class Answers:
     def ranks(self, expert: int, counts: Sequence[int]) -> tuple[Rank, ...]:
         return tuple(self.rank(expert, count) for count in counts)
 
-    def l1(self, expert: int, mask: Mask) -> float:
+    def l1(self, expert: int, mask: Mask) -> tuple[float, float]:
         delta = self.deltas[expert]
-        return math.fsum(abs(d) for d, keep in zip(delta, kept(mask, delta, self.shape), strict=True) if keep)
+        inside = kept(mask, delta, self.shape)
+        return math.fsum(map(abs, delta)), math.fsum(abs(d) for d, keep in zip(delta, inside, strict=True) if keep)
 
 
 def kept(mask: Mask, delta: Vector, shape: Sequence[int]) -> list[bool]:

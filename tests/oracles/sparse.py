@@ -18,7 +18,7 @@ _32 = 1 << 32
 
 
 def bits(seed: int, name: str, index: int, element: int) -> int:
-    """The 16 random bits of one entry, from the definition in `mergers/_draw.py`."""
+    """The 16 random bits of one entry, from the definition in `mergers/_maths/draw.py`."""
     text = f"{seed}\0{name}\0{index // 2}\0{element >> 32}"
     first, second = struct.unpack("<II", hashlib.blake2b(text.encode(), digest_size=8).digest())
     word = (element % _32) ^ first

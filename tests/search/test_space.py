@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergers._draw import Draw
+from mergers._maths.draw import Draw
 from mergers._schema import Method, load_method, method_names
 from mergers._spec import Merge
 from search.space import from_sticks, space_of, to_sticks

@@ -1,0 +1,1 @@
+"""LoRA adapters as experts: folded on read, or kept as factors."""

@@ -1,0 +1,1 @@
+"""From a plan to a merged tensor, on the CPU and on a GPU."""

@@ -1,0 +1,1 @@
+"""What the methods' references share: formulas on tensors, and the random numbers of masks."""

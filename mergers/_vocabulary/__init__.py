@@ -1,0 +1,1 @@
+"""Vocabularies: which token is whose, and the rows of embeddings that belong to it."""
