@@ -1,10 +1,11 @@
 """A merge of one tensor as data: what the fused kernels compute, entry by entry.
 
-A method's `plan` looks at a whole tensor once (norms, ranks, sums: see `_statistics`) and says the rest as one of three
+A method's `plan` looks at a whole tensor once (norms, ranks, sums: see `_statistics`) and says the rest as one of four
 shapes, each of which needs only one pass over the inputs and no memory beyond a block:
 
 * `Weighted`: a weighted sum of the inputs. Everything spherical ends here too: its coefficients come from dot products.
 * `Sparse`: masked differences from the base, summed directly or by sign consensus.
+* `Clipped`: one difference, clipped.
 * `Blocks`: any function of a stretch of entries, in torch.
 
 Imports no torch: a plan travels as a value. "First entries" of a difference `d` always means by |d| descending, entries
@@ -139,6 +140,19 @@ class Sparse:
 
 
 @dataclass(frozen=True)
+class Clipped:
+    """`b + clamp(scale (x - b), -limit, limit)`, for one expert; every operation rounded to float32.
+
+    Attributes:
+        scale: of the difference.
+        limit: the largest move, not negative.
+    """
+
+    scale: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class Blocks:
     """`apply(base, experts, start)` on stretches of the flattened float32 inputs that begin at entry `start`.
 
@@ -151,4 +165,4 @@ class Blocks:
     whole_rows: bool = False
 
 
-Plan = Weighted | Sparse | Blocks
+Plan = Weighted | Sparse | Clipped | Blocks

@@ -54,9 +54,9 @@ def plan(tensor: Statistics) -> Blocks:
         return []
 
     tensor.reduce(fill, whole_rows=True)
-    importance = partial(_importance, divergence=divergence)
-    found = tensor.order(importance, _ranks(tensor.size), key="arcee_fusion", whole_rows=True)
-    return Blocks(partial(_apply, divergence=divergence, threshold=_threshold(found)), whole_rows=True)
+    importance = tensor.computed(partial(_importance, divergence=divergence), whole_rows=True)
+    threshold = _threshold([tensor.first(importance, rank + 1).threshold for rank in _ranks(tensor.size)])
+    return Blocks(partial(_apply, divergence=divergence, threshold=threshold), whole_rows=True)
 
 
 def _ranks(size: int) -> tuple[int, int, int]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 from torch import Tensor
 
-from ._plan import Blocks
+from ._plan import Clipped
 from ._types import Count, Range
 
 if TYPE_CHECKING:
@@ -32,18 +30,15 @@ def nearswap(
         experts: exactly one tensor, shaped as `base`.
         t: the largest move, in the weights' own units; 0 gives the base. Differences below 1e-6 count as 1e-6.
     """
-    return _apply(base, experts, 0, t=t)
+    limits = _clipped(t)
+    return (experts[0] - base).mul_(limits.scale).clamp_(-limits.limit, limits.limit).add_(base)
 
 
-def plan(tensor: Statistics, *, t: float) -> Blocks:
-    """The same on stretches."""
-    return Blocks(partial(_apply, t=t))
+def plan(tensor: Statistics, *, t: float) -> Clipped:
+    """The same in one pass."""
+    return _clipped(t)
 
 
-def _apply(base: Tensor | None, experts: Sequence[Tensor], start: int, *, t: float) -> Tensor:
-    """`b + clamp(d s, -t, t)` with `s = min(1, t / 1e-6)`: the same numbers as `g x + (1 - g) b`, in four passes."""
-    assert base is not None
-    delta = torch.sub(experts[0], base)
-    if t < _SMALLEST:
-        delta.mul_(t / _SMALLEST)
-    return delta.clamp_(-t, t).add_(base)
+def _clipped(t: float) -> Clipped:
+    """`b + clamp(s d, -t, t)` with `s = min(1, t / 1e-6)`: the same numbers as `g x + (1 - g) b`."""
+    return Clipped(min(1.0, t / _SMALLEST), t)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
-from ._maths.select import end, end_of, kept
+from ._maths.select import end, kept
 from ._plan import Blocks, Rank
 from ._types import Count, Range
 
@@ -51,11 +51,13 @@ def sce(
 
 
 def plan(tensor: Statistics, *, select_topk: float) -> Blocks:
-    """The same on stretches, after passes for the selection (none if `select_topk` is 1) and for the weights."""
-    upto = None
-    if select_topk < 1:
-        moved = int(tensor.reduce(_moved, key="sce"))
-        upto = end_of(tensor, _variance, int(moved * select_topk), key="sce")
+    """The same on stretches, after a look for the selection (none if `select_topk` is 1) and one for the weights."""
+
+    def selected() -> Rank:
+        variance = tensor.computed(_variance)
+        return tensor.first(variance, int(int(variance.count_nonzero()) * select_topk))
+
+    upto = tensor.remembered(("sce", select_topk), selected) if select_topk < 1 else None
     squares = tensor.reduce(partial(_squares, upto=upto), key=("sce", upto)).tolist()
     return Blocks(partial(_apply, upto=upto, shares=_shares(squares or [0.0] * tensor.experts, tensor.size)))
 
@@ -76,10 +78,6 @@ def _variance_of(deltas: Sequence[Tensor]) -> Tensor:
     for value in shifted:
         total.add_(value.sub_(mean).square_())
     return total.div_(len(deltas))
-
-
-def _moved(base: Tensor | None, experts: Sequence[Tensor], start: int) -> Tensor:
-    return _variance(base, experts, start).count_nonzero()
 
 
 def _selected(base: Tensor, experts: Sequence[Tensor], start: int, upto: Rank | None) -> list[Tensor]:

@@ -7,7 +7,7 @@ reference that the fused kernels are tested against, and serves where neither nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._plan import Rank, Ranked, Sparse, Weighted
+from .._plan import Clipped, Rank, Ranked, Sparse, Weighted
 from .scratch import scratch
 
 Sums = np.ndarray[Any, np.dtype[np.float64]]
@@ -43,6 +43,9 @@ class Backend(Protocol):
         keys: Sequence[Tensor | None],
     ) -> int:
         """The same; `keys[i]` is 0 where a `Ranked` mask keeps an entry."""
+
+    def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
+        """The same."""
 
     def nonfinite(self, tensor: Tensor) -> int:
         """The number of NaNs and infinities."""
@@ -75,9 +78,6 @@ class Backend(Protocol):
 
         None where the device makes each mask alone.
         """
-
-    def select(self, values: Callable[[], Iterable[Tensor]], ranks: Sequence[int]) -> tuple[float, ...]:
-        """Exact values at positions of the descending order of float32 numbers >= 0, given in blocks, twice."""
 
 
 @cache
@@ -120,6 +120,11 @@ class _Torch:
 
         return int(blocks.sparse(base, experts, plan, out, start, stop, keys))
 
+    def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
+        from .kernels import blocks
+
+        return blocks.clipped(base, expert, plan, out, start, stop)
+
     def nonfinite(self, tensor: Tensor) -> int:
         step = 1 << 20
         return sum(int((~torch.isfinite(tensor[i : i + step])).sum()) for i in range(0, tensor.numel(), step))
@@ -161,9 +166,6 @@ class _Torch:
         self, base: Tensor, expert: Tensor, mask: Ranked, shape: tuple[int, ...]
     ) -> tuple[Tensor, Sums] | None:
         return None
-
-    def select(self, values: Callable[[], Iterable[Tensor]], ranks: Sequence[int]) -> tuple[float, ...]:
-        return select(values, ranks)
 
 
 class _Triton(_Torch):
@@ -222,6 +224,11 @@ class _Numba(_Torch):
         inputs = [cpu.raw(x) for x in experts]
         return cpu.sparse(cpu.raw(base), inputs, plan, cpu.raw(out), start, stop, masks)
 
+    def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
+        from .kernels import cpu
+
+        return cpu.clipped(cpu.raw(base), cpu.raw(expert), plan, cpu.raw(out), start, stop)
+
     def nonfinite(self, tensor: Tensor) -> int:
         from .kernels import cpu
 
@@ -277,41 +284,3 @@ class _Numba(_Torch):
         spread = (mask.high - mask.low) / 2
         inputs = cpu.raw(base), cpu.raw(expert)
         return out, cpu.ranked_keys(*inputs, mask.seed, mask.name, mask.expert, spread, shape, cpu.raw(out))
-
-
-def select(values: Callable[[], Iterable[Tensor]], ranks: Sequence[int]) -> tuple[float, ...]:
-    """Exact values at positions `ranks` (0: largest) of the descending order; see `Backend.select`.
-
-    The order of float32 numbers >= 0 is that of their bit patterns, so two passes of counting decide: one over the
-    upper 16 bits, one over the lower 16 bits of the few upper halves that a wanted position falls into.
-    """
-    upper = _counted((bits >> 16 for bits in _patterns(values)), 1 << 15)
-    above = upper.sum() - upper.cumsum()  # entries in higher bins
-    bins = {rank: int(np.flatnonzero(above <= rank)[0]) for rank in ranks}
-    lower: dict[int, Sums] = {}
-    for wanted in sorted(set(bins.values())):
-        lower[wanted] = np.zeros(1 << 16, dtype=np.int64)
-    for bits in _patterns(values):
-        half = bits >> 16
-        for wanted, counts in lower.items():
-            counts += _counted([bits[half == wanted] & 0xFFFF], 1 << 16)
-    found = []
-    for rank in ranks:
-        counts = lower[bins[rank]]
-        left = rank - int(above[bins[rank]])
-        deeper = counts.sum() - counts.cumsum()
-        low = int(np.flatnonzero(deeper <= left)[0])
-        found.append(float(np.array([bins[rank] << 16 | low], dtype=np.int32).view(np.float32)[0]))
-    return tuple(found)
-
-
-def _patterns(values: Callable[[], Iterable[Tensor]]) -> Iterator[Tensor]:
-    for block in values():
-        yield block.contiguous().add(0.0).view(torch.int32)  # + 0 makes -0 the same number as 0
-
-
-def _counted(pieces: Iterable[Tensor], bins: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    total = np.zeros(bins, dtype=np.int64)
-    for piece in pieces:
-        total += torch.bincount(piece, minlength=bins).cpu().numpy()
-    return total

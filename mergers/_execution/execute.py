@@ -11,7 +11,7 @@ from torch import Tensor
 from .._checkpoint.reader import Reader
 from .._errors import InputError
 from .._maths.draw import Draw
-from .._plan import Blocks, Plan, Ranked, Sparse, Weighted
+from .._plan import Blocks, Clipped, Plan, Ranked, Sparse, Weighted
 from .._schema import TASK_VECTORS, Method
 from .._spec import Plain
 from .backend import backend
@@ -57,7 +57,7 @@ def execute(
     if not isinstance(plan, Weighted) or (inputs.base is not None and plan.base == 0):
         refuse()
     flat = out.view(-1)
-    if isinstance(plan, (Weighted, Sparse)):
+    if isinstance(plan, (Weighted, Sparse, Clipped)):
         bad = _fused(plan, inputs, statistics, flat, threads)
     elif isinstance(plan, Blocks):
         bad = _blocked(plan, inputs, flat, threads)
@@ -131,15 +131,19 @@ def stored(reader: Reader, name: str, device: torch.device) -> Tensor:
     return (tensor if tensor.dtype in FUSED_TYPES else tensor.to(torch.float32)).reshape(-1)
 
 
-def _fused(plan: Weighted | Sparse, inputs: Inputs, statistics: Statistics, out: Tensor, threads: int) -> int:
+def _fused(plan: Weighted | Sparse | Clipped, inputs: Inputs, statistics: Statistics, out: Tensor, threads: int) -> int:
     kernels = backend(out.device)
     spans = spans_of(out.numel(), kernels.cut, threads)
     base, experts = inputs.base, inputs.experts
     if isinstance(plan, Weighted):
         weighted = plan
         return sum(in_threads(lambda span: kernels.weighted(base, experts, weighted, out, *span), spans, threads))
-    origin, sparse = base, plan
-    assert origin is not None, "a sparse plan needs a base"
+    origin = base
+    assert origin is not None, "differences need a base"
+    if isinstance(plan, Clipped):
+        clipped = plan
+        return sum(in_threads(lambda span: kernels.clipped(origin, experts[0], clipped, out, *span), spans, threads))
+    sparse = plan
     keys = [
         statistics.keys(index, mask)[0] if isinstance(mask, Ranked) else None for index, mask in enumerate(plan.masks)
     ]

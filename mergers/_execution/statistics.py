@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .._plan import NOTHING_YET, Everything, Mask, Nothing, Random, Rank, Ranked
 from .backend import backend
+from .scratch import scratch
 from .threads import in_threads
 
 T = TypeVar("T")
@@ -48,6 +49,10 @@ class Inputs:
     base: Tensor | None
     experts: tuple[Tensor, ...]
     shape: tuple[int, ...]
+
+
+Block = tuple[Tensor | None, tuple[Tensor, ...], int]
+"""Float32 stretches of base and experts, and the position of their first entry."""
 
 
 class Memory:
@@ -210,47 +215,54 @@ class Statistics:
         key: Hashable = None,
         whole_rows: bool = False,
     ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """The sum over all blocks of what `function(base, experts, start)` returns: numbers, added in float64.
+        """The sum over all blocks of what `function(base, experts, start)` returns, in order and in float64.
 
         Args:
-            function: gets float32 stretches (rows by columns if `whole_rows`) and the position of their first entry.
+            function: gets float32 stretches (rows by columns if `whole_rows`) and the position of their first entry;
+                several at the same time.
             key: under which the answer is remembered; None: not.
             whole_rows: stretches hold whole rows of the last dimension.
         """
 
+        def of(block: Block) -> np.ndarray[Any, np.dtype[np.float64]]:
+            found = function(*block)
+            return found.double().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found, dtype=np.float64)
+
         def answer() -> np.ndarray[Any, np.dtype[np.float64]]:
-            total: Any = 0.0
-            for base, experts, start in self._blocks(whole_rows):
-                found = function(base, experts, start)
-                total = total + (
-                    found.double().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found, dtype=np.float64)
-                )
-            return np.asarray(total, dtype=np.float64)
+            return np.asarray(sum(in_threads(of, self._blocks(whole_rows), self._threads)), dtype=np.float64)
 
-        if key is None:
-            return answer()
-        return self._memory.get(("reduce", key), answer)
+        return answer() if key is None else self._memory.get(("reduce", key), answer)
 
-    def order(
-        self,
-        values: Callable[[Tensor | None, Sequence[Tensor], int], Tensor],
-        ranks: Sequence[int],
-        *,
-        key: Hashable = None,
-        whole_rows: bool = False,
-    ) -> tuple[float, ...]:
-        """Exact values at positions `ranks` (0: largest) of the descending order of a computed quantity >= 0."""
+    def computed(
+        self, values: Callable[[Tensor | None, Sequence[Tensor], int], Tensor], *, whole_rows: bool = False
+    ) -> Tensor:
+        """A quantity >= 0 of each entry: float32, flat, on the inputs' device, in memory that may be a file's.
 
-        def answer() -> tuple[float, ...]:
-            return self._kernels.select(
-                lambda: (values(*block).flatten() for block in self._blocks(whole_rows)), tuple(ranks)
-            )
+        Args:
+            values: as `function` of `reduce`.
+            whole_rows: as there.
+        """
+        device = self._unchecked.experts[0].device
+        room = scratch(4 * self.size).view(torch.float32) if device.type == "cpu" else None
+        out = torch.empty(self.size, dtype=torch.float32, device=device) if room is None else room
 
-        if key is None:
-            return answer()
-        return self._memory.get(("order", key, tuple(ranks)), answer)
+        def fill(block: Block) -> None:
+            found = values(*block).flatten()
+            out[block[2] : block[2] + found.numel()] = found
 
-    def _blocks(self, whole_rows: bool) -> Iterator[tuple[Tensor | None, tuple[Tensor, ...], int]]:
+        in_threads(fill, self._blocks(whole_rows), self._threads)
+        return out
+
+    def first(self, values: Tensor, count: int) -> Rank:
+        """The end of the first `count` entries of a `computed` quantity, largest first, equal ones by position."""
+        # Memory of zeros that nobody writes to is one page.
+        return NOTHING_YET if count <= 0 else self._kernels.rank(torch.zeros_like(values), values, count)
+
+    def remembered(self, key: Hashable, answer: Callable[[], T]) -> T:
+        """The answer to a question of a method's own, kept under `key`."""
+        return self._memory.get(("own", key), answer)
+
+    def _blocks(self, whole_rows: bool) -> Iterator[Block]:
         return blocks(self._inputs, whole_rows=whole_rows)
 
     def _base(self) -> Tensor:
@@ -309,7 +321,7 @@ class Statistics:
         return self._total(expert), kept
 
 
-def blocks(inputs: Inputs, *, whole_rows: bool) -> Iterator[tuple[Tensor | None, tuple[Tensor, ...], int]]:
+def blocks(inputs: Inputs, *, whole_rows: bool) -> Iterator[Block]:
     """The inputs as float32 stretches, with the position of the first entry; rows by columns if `whole_rows`."""
     size = inputs.experts[0].numel()
     columns = inputs.shape[-1] if whole_rows and inputs.shape else 1

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
+from threading import Barrier
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _WORTH_SHARING = 1 << 18  # entries; below it handing work over costs more than the work
+_START_S = 60.0  # for a thread to start
 _AHEAD = 2  # things handed out for each thread before the first result is waited for: memory stays bounded
 
 
@@ -46,4 +48,18 @@ def in_threads(work: Callable[[T], R], things: Iterable[T], threads: int) -> lis
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="merge")
+    """Threads in which torch does not start threads of its own: these would wait for each other's processors."""
+    import torch
+
+    before = torch.get_num_threads()
+    there = Barrier(threads)
+
+    def begin(_: int) -> None:
+        torch.get_num_threads()  # takes over the process's number, which would otherwise happen later
+        torch.set_num_threads(1)  # of this thread, and of threads to come
+        there.wait(_START_S)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="merge")
+    list(pool.map(begin, range(threads)))
+    torch.set_num_threads(before)
+    return pool

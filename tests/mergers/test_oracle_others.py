@@ -17,7 +17,8 @@ from mergers import nearswap as nearswap_file
 from mergers import ram as ram_file
 from mergers import ramplus_tl as ramplus_file
 from mergers import sce as sce_file
-from mergers._maths.select import end, end_of, kept
+from mergers._execution.statistics import Inputs, Memory, Statistics
+from mergers._maths.select import end, kept
 from mergers._plan import Rank
 from mergers.arcee_fusion import arcee_fusion
 from mergers.nearswap import nearswap
@@ -26,7 +27,6 @@ from mergers.ramplus_tl import ramplus_tl
 from mergers.sce import sce
 from tests.mergers.compare import close, matrices, mergekit, numbers, planned, rounded_alike, theirs
 from tests.mergers.strategies import Case, cases
-from tests.mergers.whole import Whole
 from tests.oracles import entries as slow
 
 EXAMPLES = settings(max_examples=100, deadline=None)
@@ -177,8 +177,8 @@ def test_arcee_fusion_is_what_mergekit_estimates_from_samples() -> None:
 def test_the_first_entries_by_a_computed_quantity(size: int, levels: int, seed: int, data: st.DataObject) -> None:
     values = torch.randint(levels, (size,), generator=torch.Generator().manual_seed(seed)).float()
     count = data.draw(st.integers(0, size))
-    tensor: Any = Whole([values], torch.zeros(size), block=1009)
-    rank = end_of(tensor, lambda base, experts, start: experts[0], count, key="test")
+    tensor = Statistics(Inputs(torch.zeros(size), (values,), (size,)), Memory(tables=False))
+    rank = tensor.first(tensor.computed(lambda base, experts, start: experts[0]), count)
     assert rank == end(values, count)
     mask = kept(values, 0, rank)
     assert int(mask.sum()) == count

@@ -7,13 +7,16 @@ position shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mergers._plan import Blocks, Weighted
+from mergers._maths.select import end
+from mergers._plan import Blocks, Clipped, Rank, Weighted
+
+T = TypeVar("T")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -49,11 +52,14 @@ class Whole:
         found = [np.asarray(function(*block), dtype=np.float64) for block in self.blocks(whole_rows)]
         return np.asarray(sum(found[1:], start=found[0]) if found else 0.0)
 
-    def order(
-        self, values: Callable[..., Tensor], ranks: Sequence[int], *, key: Hashable = None, whole_rows: bool = False
-    ) -> tuple[float, ...]:
-        ordered = -np.sort(-np.concatenate([values(*block).flatten().numpy() for block in self.blocks(whole_rows)]))
-        return tuple(float(ordered[rank]) for rank in ranks)
+    def computed(self, values: Callable[..., Tensor], *, whole_rows: bool = False) -> Tensor:
+        return torch.cat([values(*block).flatten() for block in self.blocks(whole_rows)])
+
+    def first(self, values: Tensor, count: int) -> Rank:
+        return end(values, count)
+
+    def remembered(self, key: Hashable, answer: Callable[[], T]) -> T:
+        return answer()
 
     def blocks(self, whole_rows: bool) -> Iterator[tuple[Tensor | None, tuple[Tensor, ...], int]]:
         columns = (self.shape[-1] if self.shape else 1) if whole_rows else 1
@@ -66,12 +72,16 @@ class Whole:
             yield first, tuple(x for x in others if x is not None), start
 
 
-def run(plan: Weighted | Blocks, experts: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
+def run(plan: Weighted | Clipped | Blocks, experts: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
     """The merge that `plan` stands for, in the tensors' own type."""
     whole = Whole(experts, base)
     if isinstance(plan, Blocks):
         pieces = [plan.apply(*block).flatten() for block in whole.blocks(plan.whole_rows)]
         return torch.cat(pieces).view(whole.shape) if pieces else experts[0].clone()
+    if isinstance(plan, Clipped):
+        assert base is not None
+        move = (plan.scale * (experts[0] - base)).numpy()
+        return torch.from_numpy(np.clip(move, -plan.limit, plan.limit).astype(move.dtype)) + base
     number = experts[0].numpy().dtype.type
     terms: list[Any] = [number(c) * x.numpy() for c, x in zip(plan.experts, experts, strict=True)]
     if base is not None and plan.base != 0:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..._maths.draw import Draw
-from ..._plan import Band, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Weighted
+from ..._plan import Band, Clipped, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Weighted
 
 _CPU_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 20  # entries: a CPU's second-level cache, a device's launch overhead
 
@@ -79,6 +79,15 @@ def sparse(
             key = keys[i] if i < len(keys) else None
             deltas.append(torch.where(kept(mask, delta, low, key), delta, 0.0))
         broken += _write(origin + _single(plan.lambda_) * combine(deltas, plan), out[low:high])
+    return broken
+
+
+def clipped(base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int = 0, stop: int | None = None) -> int:
+    """Write the base moved by the clipped difference into entries start .. stop - 1 of `out`; see `weighted`."""
+    broken = 0
+    for low, high in _stretches(out, start, stop):
+        delta = (expert[low:high].float() - base[low:high].float()).mul_(_single(plan.scale))
+        broken += _write(delta.clamp_(-plan.limit, plan.limit).add_(base[low:high].float()), out[low:high])
     return broken
 
 

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from ..._maths.draw import Draw
-from ..._plan import NOTHING_YET, Band, Everything, Mask, Nothing, Random, Ranked, Sparse, Weighted
+from ..._plan import NOTHING_YET, Band, Clipped, Everything, Mask, Nothing, Random, Ranked, Sparse, Weighted
 from ._order import rank, ranks
 from ._raw import STEP, Raw, Stretch, raw, scratch
 
 __all__ = [
     "Raw",
     "available",
+    "clipped",
     "gram",
     "l1",
     "nonfinite",
@@ -137,6 +138,17 @@ def sparse(
             scratch(2 * len(active) * STEP + (len(active) + 1) * BLOCK, np.float32),
         )
         stretch.finish()
+    return bad
+
+
+def clipped(base: Raw, expert: Raw, plan: Clipped, out: Raw, start: int, stop: int) -> int:
+    """Write entries [start, stop) of the base moved by a clipped difference; arguments and result as in `weighted`."""
+    from ._compiled.elementwise import clipped as kernel
+
+    stretch = Stretch([base, expert, out], start, stop)
+    numbers = np.float32(plan.scale), np.float32(plan.limit)
+    bad = kernel(stretch.addresses, stretch.codes, *numbers, stretch.whole, stretch.rest)
+    stretch.finish()
     return bad
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .jit import kernel
-from .lanes import STEP, every, tally
+from .lanes import STEP, every, select, tally
 from .memory import beyond, load, store
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -33,6 +33,22 @@ def weighted(addresses: Array, codes: Array, coefficients: Array, whole: int, re
             for i in range(1, terms):
                 sum_ = sum_ + every(coefficients[i]) * load(at[i], codes[i], entry)
             bad += store(at[terms], codes[terms], entry, sum_, valid)
+    return bad
+
+
+@kernel
+def clipped(addresses: Array, codes: Array, scale: np.float32, limit: np.float32, whole: int, rest: int) -> int:
+    """Write b moved by scale (x - b), at most by `limit`; columns b, x, output. Counts what is not finite."""
+    bad = 0
+    top, bottom = every(limit), every(-limit)
+    for part in range(2 if rest else 1):
+        first, last, valid = (whole, whole + STEP, rest) if part else (0, whole, STEP)
+        at = addresses[part]
+        for entry in range(first, last, STEP):
+            base = load(at[0], codes[0], entry)
+            move = (load(at[1], codes[1], entry) - base) * every(scale)
+            move = select(move > top, top, select(move < bottom, bottom, move))
+            bad += store(at[2], codes[2], entry, move + base, valid)
     return bad
 
 
