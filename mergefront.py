@@ -7,6 +7,11 @@ The public Python API. Names are loaded when they are first used, so `import mer
     recipe = mergefront.load_recipe("recipe.yaml")
     document = mergefront.run(recipe, "runs/mine")
     print(document["picks"])
+
+or, for scores of one's own, without a recipe and without Ray:
+
+    study = mergefront.search(score, {"weight": (0.0, 1.0)}, objectives={"accuracy": "max"}, budget=40)
+    print(study)
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ _HOMES = {
     "Merge": "mergers._spec",
     "Recipe": "search.recipe",
     "Score": "evaluators._types",
+    "Study": "search._study.points",
+    "StudyPoint": "search._study.points",
     "UserError": "search.errors",
     "check": "search.check",
     "export": "search.api",
@@ -29,6 +36,7 @@ _HOMES = {
     "load_recipe": "search.recipe",
     "report": "search.api",
     "run": "search.api",
+    "search": "search.function",
     "write_demo": "search.api",
 }
 
@@ -36,6 +44,8 @@ __all__ = [
     "Merge",
     "Recipe",
     "Score",
+    "Study",
+    "StudyPoint",
     "UserError",
     "check",
     "export",
@@ -43,15 +53,18 @@ __all__ = [
     "load_recipe",
     "report",
     "run",
+    "search",
     "write_demo",
 ]
 
 if TYPE_CHECKING:
     from evaluators._types import Score
     from mergers._spec import Merge
+    from search._study.points import Study, StudyPoint
     from search.api import export, front, report, run, write_demo
     from search.check import check
     from search.errors import UserError
+    from search.function import search
     from search.recipe import Recipe, load_recipe
 
 

@@ -11,7 +11,25 @@ from ._search_tasks import Task
 
 GOALS = {"nsga2": 1 / 5, "tpe": 1 / 2, "qlognehvi": 3 / 4}
 LEVELS, MARKS = (0.9, 0.95), (20, 40, 80, 160)
+BUDGET = 160
+# The slow peers get fewer (what they did not reach is censored there); a ratio of 1 / 5 needs more of the quick ones.
+BUDGETS = {"auto": 120, "qlognehvi": 80, "gp": 40, "tpe": 240, "nsga2": 320, "random": 320}
+# A slow peer stops early, once it found this share from both references: what follows could change no figure at 95 %.
+ENOUGH = 0.97
+STOPPING = ("auto", "qlognehvi", "gp")
 Row = Mapping[str, Any]
+
+
+def budget(peer: str) -> int:
+    """Evaluations that a peer has."""
+    return BUDGETS.get(peer, BUDGET)
+
+
+def complete(row: Row) -> bool:
+    """Whether a run used its budget, or found enough."""
+    near, wide = row["shares"]["found-near"], row["shares"]["found-wide"]
+    stopped = row["peer"] in STOPPING and min(near[-1], wide[-1]) >= ENOUGH
+    return stopped or len(near) >= budget(row["peer"])
 
 
 def reached(shares: Sequence[float | None], level: float) -> int | None:
@@ -25,6 +43,13 @@ def quartiles(values: Sequence[float]) -> list[float]:
     if len(ordered) == 1:
         return [ordered[0]] * 3
     return [round(q, 4) for q in statistics.quantiles(ordered, n=4, method="inclusive")]
+
+
+def after(shares: Sequence[float | None], count: int) -> float:
+    """The share after `count` evaluations; of a run that stopped before, its last one."""
+    share = shares[min(count, len(shares)) - 1]
+    assert share is not None, "beliefs are looked at after MARKS evaluations and at the end"
+    return share
 
 
 def summary(rows: Sequence[Row], tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -41,41 +66,42 @@ def summary(rows: Sequence[Row], tasks: Mapping[str, Task]) -> dict[str, Any]:
         task = tasks[name]
         about = {"family": task.family, "tuning": task.tuning, "noisy": task.noisy, "peers": {}}
         problems.setdefault(name, about)["peers"][peer] = {
-            key: _figures([run for run in runs if key in run["shares"]], key)
-            for key in sorted({key for run in runs for key in run["shares"]})
+            key: _figures(peer, [run["shares"][key][: budget(peer)] for run in runs], key)
+            for key in sorted(set.intersection(*(set(run["shares"]) for run in runs)))
         } | {
             "runs": len(runs),
-            "budget": min(len(run["shares"]["found-near"]) for run in runs),
+            "budget": budget(peer),
             "propose_seconds": quartiles([run["propose_seconds_median"] for run in runs])[1],
         }
     goals = {
         f"{key} at {level}": {which: _goals(problems, key, str(level), which) for which in ("held-out", "all")}
-        for key in sorted({key for row in rows for key in row["shares"]})
+        for key in ("found-near", "found-wide")
         for level in LEVELS
     }
     return {"runs": len(rows), "goals": goals, "problems": problems}
 
 
-def _figures(runs: Sequence[Row], key: str) -> dict[str, Any]:
-    budgets = [len(run["shares"][key]) for run in runs]
-    found: dict[str, Any] = {"final": quartiles([run["shares"][key][-1] for run in runs])}
-    for level in LEVELS:
-        counts = [reached(run["shares"][key], level) for run in runs]
-        evaluations = [n if n is not None else budget + 1 for n, budget in zip(counts, budgets, strict=True)]
+def _figures(peer: str, runs: Sequence[Sequence[float | None]], key: str) -> dict[str, Any]:
+    last = [next(share for share in reversed(run) if share is not None) for run in runs]
+    found: dict[str, Any] = {"final": quartiles(last)}
+    for level in LEVELS if key.startswith("found") else ():
+        counts = [reached(run, level) for run in runs]
+        evaluations = [n if n is not None else budget(peer) + 1 for n in counts]
         found[str(level)] = {
             "evaluations": quartiles(evaluations),
             "missed": sum(n is None for n in counts),
-            "censored": quartiles(evaluations)[1] > min(budgets),
+            "censored": quartiles(evaluations)[1] > budget(peer),
         }
     for mark in MARKS:
-        if min(budgets) >= mark:
-            found[f"at_{mark}"] = quartiles([run["shares"][key][mark - 1] for run in runs])
+        if budget(peer) >= mark:
+            found[f"at_{mark}"] = quartiles([after(run, mark) for run in runs])
     return found
 
 
 def _goals(problems: Mapping[str, Any], key: str, level: str, which: str) -> dict[str, Any]:
     """Median over noisy problems of (evaluations of auto / evaluations of a peer), and where random did better."""
     ratios: dict[str, dict[str, float]] = defaultdict(dict)
+    unknown: dict[str, list[str]] = defaultdict(list)
     worse: list[str] = []
     for name, problem in problems.items():
         peers = problem["peers"]
@@ -83,11 +109,14 @@ def _goals(problems: Mapping[str, Any], key: str, level: str, which: str) -> dic
             continue
         mine = peers["auto"][key]
         for peer, figures in peers.items():
-            if key not in figures:
-                continue  # a run made before this figure was kept
+            if peer == "auto" or not problem["noisy"]:
+                continue
             theirs = figures[key][level]
-            # Where a peer is censored the ratio is an upper bound; where both are, it says nothing and is left out.
-            if peer != "auto" and problem["noisy"] and not (theirs["censored"] and mine[level]["censored"]):
+            # Where the peer is censored the ratio is an upper bound, where `auto` is a lower one; where both are, it
+            # says nothing and is left out.
+            if mine[level]["censored"] and theirs["censored"]:
+                unknown[peer].append(name)
+            else:
                 ratios[peer][name] = round(mine[level]["evaluations"][1] / theirs["evaluations"][1], 3)
         random = peers.get("random", {}).get(key)
         if random and any(mine[f"at_{n}"][1] < random[f"at_{n}"][0] for n in MARKS if f"at_{n}" in mine):
@@ -95,6 +124,7 @@ def _goals(problems: Mapping[str, Any], key: str, level: str, which: str) -> dic
     return {
         "ratio_median": {peer: round(statistics.median(found.values()), 3) for peer, found in ratios.items()},
         "ratios": dict(ratios),
+        "unknown": dict(unknown),
         "goals": GOALS,
         "worse_than_random": worse,
     }

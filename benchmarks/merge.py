@@ -1,11 +1,12 @@
 """Merges against mergekit and against the speed of memory.
 
-    python -m benchmarks.merge --work DIR --out benchmarks/results/merge.json [cold] [memory] [scaling]
+    python -m benchmarks.merge --work DIR --out benchmarks/results/merge.json [cold] [memory] [scaling] [kernels]
 
 * cold: files to files, both programs in turn, each in a fresh process (imports excluded), inputs in the page cache, at
   350 M parameters and six experts; the methods without a goal of their own at 100 M.
 * memory: candidates over a live model by the `Materializer`, against a copy that moves the same number of bytes.
 * scaling: time over four sizes and over 2 to 12 experts.
+* kernels: what the fused loops cost by themselves, in cache and from memory.
 
 mergekit runs with `dtype: bfloat16`, as its users do; ours computes in float32. Results of deterministic methods are
 compared in tests, not here.
@@ -72,6 +73,7 @@ FUSED = (
     "breadcrumbs_ties",
     "della",
 )
+_TOUCHED = 6 << 30  # bytes; about what mergekit takes
 GOALS = {"linear": 3.0, "slerp": 3.0, "dare_ties": 15.0, "ties": 20.0}
 
 
@@ -103,7 +105,7 @@ def cold(work: Path, repeat: int, methods: Sequence[str]) -> dict[str, Any]:
         for round_ in range(repeat):
             # Programs in turn, each beginning every other time; both find the inputs in the page cache.
             for program in sorted(runs, reverse=bool(round_ % 2)):
-                _read((base, *experts))
+                _warm((base, *experts))
                 runs[program].append(_once(program, file, work / "out"))
         ours, theirs = (statistics.median(run["seconds"] for run in runs[p]) for p in ("mergefront", "mergekit"))
         found[method] = {"parameters": parameters, "runs": runs, "ratio": theirs / ours, "goal": GOALS.get(method, 2.0)}
@@ -113,7 +115,11 @@ def cold(work: Path, repeat: int, methods: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _read(folders: Sequence[Path]) -> None:
+def _warm(folders: Sequence[Path]) -> None:
+    """Bring the inputs into the page cache, and memory to a virtual machine that gives idle memory back to its host."""
+    import numpy as np
+
+    np.empty(_TOUCHED, np.uint8)[::4096] = 1
     for file in (file for folder in folders for file in sorted(folder.glob("*.safetensors"))):
         with file.open("rb", buffering=0) as stream:
             while stream.read(1 << 24):
@@ -124,12 +130,14 @@ def _once(program: str, file: Path, out: Path) -> dict[str, float]:
     shutil.rmtree(out, ignore_errors=True)
     env = dict(os.environ, OMP_NUM_THREADS="2", HF_HUB_OFFLINE="1")
     command = [sys.executable, "-m", "benchmarks._cold", program, str(file), str(out)]
+    start = time.perf_counter()
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1800, check=False)
+    process = time.perf_counter() - start
     shutil.rmtree(out, ignore_errors=True)
     if done.returncode:
         raise RuntimeError(f"{program} failed on {file}: {done.stderr[-2000:]}")
     result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+    return result | {"process_seconds": process}
 
 
 def timed(work: Callable[[], object], repeat: int) -> list[float]:
@@ -228,7 +236,7 @@ def scaling(work: Path, repeat: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["cold", "memory", "scaling"])
+    parser.add_argument("parts", nargs="*", default=["cold", "memory", "scaling", "kernels"])
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoints (13 GB)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--repeat", type=int, default=3)
@@ -236,14 +244,23 @@ def main() -> None:
     args = parser.parse_args()
     result = json.loads(args.out.read_text()) if args.out.is_file() else {}
     result["machine"] = machine()
-    if "cold" in args.parts:
-        result["cold"] = result.get("cold", {}) | cold(args.work, args.repeat, args.methods)
-    if "memory" in args.parts:
-        result["memory"] = memory(args.work, args.repeat)
-    if "scaling" in args.parts:
-        result["scaling"] = scaling(args.work, args.repeat)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+    def keep(part: str, found: dict[str, Any]) -> None:
+        result[part] = found
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+    if "cold" in args.parts:
+        for method in args.methods:
+            keep("cold", result.get("cold", {}) | cold(args.work, args.repeat, [method]))
+    if "memory" in args.parts:
+        keep("memory", memory(args.work, args.repeat))
+    if "scaling" in args.parts:
+        keep("scaling", scaling(args.work, args.repeat))
+    if "kernels" in args.parts:
+        from benchmarks._kernels import profile
+
+        keep("kernels", profile())
 
 
 if __name__ == "__main__":

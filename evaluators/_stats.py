@@ -72,7 +72,19 @@ def per_language(values: ArrayLike, items: Sequence[Item]) -> dict[str, Score]:
 
 
 def interval(values: ArrayLike, groups: Sequence[str], *, level: float = 0.95) -> tuple[float, float]:
-    """Two-sided confidence interval for the mean of values in [0, 1].
+    """Two-sided confidence interval for the mean of values in [0, 1]; see `interval_of`.
+
+    Args:
+        values: (n,) in [0, 1].
+        groups: group of each item.
+        level: coverage wanted, in (0, 1).
+    """
+    x, codes, count = _checked(values, groups)
+    return interval_of(_clustered(x, codes, count, lone=0.5), count, level=level)
+
+
+def interval_of(score: Score, groups: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Two-sided confidence interval for a mean of values in [0, 1] that is known by its score alone.
 
     Wilson's score interval with the effective sample size p (1 - p) / stderr^2 and Student's t with G - 1 degrees of
     freedom: the usual choice for proportions of clustered samples (Franco, Little, Louis and Slud 2019,
@@ -81,47 +93,21 @@ def interval(values: ArrayLike, groups: Sequence[str], *, level: float = 0.95) -
     groups of 1 to 8 strongly correlated items: 94 to 95.5 %, down to 93 % for means beyond 0.9 in 30 groups.
 
     Args:
-        values: (n,) in [0, 1].
-        groups: group of each item.
+        score: with a cluster-robust standard error.
+        groups: number of groups of its items.
         level: coverage wanted, in (0, 1).
 
     Returns:
         (low, high); (0, 1) for a single group.
     """
-    x, codes, count = _checked(values, groups)
-    if count == 1:
+    if groups == 1:
         return 0.0, 1.0
-    score = _clustered(x, codes, count, lone=0.5)
     p = min(max(score.value, 0.0), 1.0)
-    size = p * (1 - p) / score.stderr**2 if score.stderr > 0 and 0 < p < 1 else float(count)
-    t2 = _student((1 + level) / 2, count - 1) ** 2
+    size = p * (1 - p) / score.stderr**2 if score.stderr > 0 and 0 < p < 1 else float(groups)
+    t2 = student((1 + level) / 2, groups - 1) ** 2
     centre = (p + t2 / (2 * size)) / (1 + t2 / size)
     half = (t2 * (p * (1 - p) / size + t2 / (4 * size**2))) ** 0.5 / (1 + t2 / size)
     return (0.0 if p == 0 else max(0.0, centre - half)), (1.0 if p == 1 else min(1.0, centre + half))
-
-
-def cluster_bootstrap(values: ArrayLike, groups: Sequence[str], *, resamples: int, seed: int) -> Floats:
-    """Means of `resamples` draws of whole groups with replacement (Efron's bootstrap, groups as the units).
-
-    Args:
-        values: (n,), or (n, m) for m candidates on the same items: every column sees the same draws, so that
-            differences between columns of one row are paired.
-        groups: group of each item.
-        resamples: number of draws.
-        seed: the same seed, values and groups give the same draws.
-
-    Returns:
-        (resamples,) or (resamples, m).
-    """
-    x = np.asarray(values, dtype=np.float64)
-    _, codes, count = _checked(x, groups)
-    columns = x.reshape(len(x), -1)
-    sums = np.zeros((count, columns.shape[1]))
-    np.add.at(sums, codes, columns)
-    sizes = np.bincount(codes, minlength=count).astype(np.float64)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
-    means: Floats = (draws @ sums) / (draws @ sizes)[:, None]
-    return means[:, 0] if x.ndim == 1 else means
 
 
 def _checked(values: ArrayLike, groups: Sequence[str]) -> tuple[Floats, NDArray[np.intp], int]:
@@ -145,7 +131,7 @@ def _clustered(x: Floats, codes: NDArray[Any], count: int, *, lone: float) -> Sc
     return Score(mean, float(np.sqrt(count / (count - 1) * np.square(residuals).sum()) / len(x)), len(x))
 
 
-def _student(probability: float, freedom: int) -> float:
+def student(probability: float, freedom: int) -> float:
     """Quantile of Student's t, by Abramowitz and Stegun 26.7.5; exact formulas for 1 and 2 degrees of freedom.
 
     scipy has this too, but it would be the only reason to depend on it here; a test compares with tabled values.

@@ -33,6 +33,7 @@ from ._vocabulary.policy import plan_vocabulary
 
 __all__ = ["OUTPUT_TYPES", "Materializer", "Sources", "merge_in_place", "merge_to_directory", "write_blueprint"]
 
+_LARGE = 1 << 24  # entries of a tensor that all threads share, so that none is left with it at the end
 OUTPUT_TYPES = ("float32", "bfloat16", "float16")
 
 
@@ -128,6 +129,9 @@ def write_blueprint(
     parts = dict(zip((slot.name for slot in slots), blueprint.parts, strict=True))
     workers = threads or len(os.sched_getaffinity(0))
 
+    # Several tensors at a time, each by one thread: between tensors there is work that only one can do.
+    at_once = workers if vocabulary is None and opened is None else 1
+
     def fill(slot: Slot, out: Tensor) -> None:
         part = parts[slot.name]
         low = None if opened is None else low_rank_of(opened, part.method, out.device)
@@ -135,10 +139,10 @@ def write_blueprint(
             if low is not None and out.is_floating_point():
                 merge_low_rank(low, part.method, dict(part.params), part.inputs[0][1], out)
             else:
-                _write_part(part, used, out, workers)
+                _write_part(part, used, out, workers if at_once == 1 or out.numel() >= _LARGE else 1)
 
     with new_directory(Path(out), identity=_identity(blueprint, used, shard_bytes)) as folder:
-        notes += write_weights(folder, slots, fill, shard_bytes=shard_bytes)
+        notes += write_weights(folder, slots, fill, shard_bytes=shard_bytes, at_once=at_once)
         changes = {} if blueprint.layers is None else {"num_hidden_layers": blueprint.layers}
         if vocabulary is not None:
             changes["vocab_size"] = vocabulary.rows

@@ -1,11 +1,12 @@
 """A merge of one tensor as data: what the fused kernels compute, entry by entry.
 
-A method's `plan` looks at a whole tensor once (norms, ranks, sums: see `_statistics`) and says the rest as one of four
+A method's `plan` looks at a whole tensor once (norms, ranks, sums: see `_statistics`) and says the rest as one of five
 shapes, each of which needs only one pass over the inputs and no memory beyond a block:
 
 * `Weighted`: a weighted sum of the inputs. Everything spherical ends here too: its coefficients come from dot products.
 * `Sparse`: masked differences from the base, summed directly or by sign consensus.
 * `Clipped`: one difference, clipped.
+* `Touched`: who moved which entry.
 * `Blocks`: any function of a stretch of entries, in torch.
 
 Imports no torch: a plan travels as a value. "First entries" of a difference `d` always means by |d| descending, entries
@@ -153,6 +154,21 @@ class Clipped:
 
 
 @dataclass(frozen=True)
+class Touched:
+    """Differences d_i of those experts that touch an entry (`|d_i| > epsilon`): their mean, or `s_i d_i` of one alone.
+
+    Every operation is rounded to float32.
+
+    Attributes:
+        epsilon: a difference up to this is none.
+        scales: one s_i per expert.
+    """
+
+    epsilon: float
+    scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Blocks:
     """`apply(base, experts, start)` on stretches of the flattened float32 inputs that begin at entry `start`.
 
@@ -165,4 +181,4 @@ class Blocks:
     whole_rows: bool = False
 
 
-Plan = Weighted | Sparse | Clipped | Blocks
+Plan = Weighted | Sparse | Clipped | Touched | Blocks

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor
 
 from ._maths.overlap import overlap
-from ._plan import Blocks
+from ._plan import Touched
 from ._types import Range
 
 if TYPE_CHECKING:
@@ -30,6 +29,6 @@ def ram(base: Tensor, experts: Sequence[Tensor], *, epsilon: Annotated[float, Ra
     return overlap(base, experts, 0, epsilon=epsilon, scales=(1.0,) * len(experts))
 
 
-def plan(tensor: Statistics, *, epsilon: float) -> Blocks:
-    """The same on stretches."""
-    return Blocks(partial(overlap, epsilon=epsilon, scales=(1.0,) * tensor.experts))
+def plan(tensor: Statistics, *, epsilon: float) -> Touched:
+    """The same in one pass."""
+    return Touched(epsilon, (1.0,) * tensor.experts)

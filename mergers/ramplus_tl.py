@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from torch import Tensor
 
 from ._maths.overlap import counts, overlap
-from ._plan import Blocks
+from ._plan import Touched
 from ._types import Range
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def ramplus_tl(
     return overlap(base, experts, 0, epsilon=epsilon, scales=scales)
 
 
-def plan(tensor: Statistics, *, epsilon: float, r: float, alpha: float) -> Blocks:
-    """The same on stretches, after one pass that counts."""
+def plan(tensor: Statistics, *, epsilon: float, r: float, alpha: float) -> Touched:
+    """The same in one pass, after one that counts."""
     found = tensor.reduce(partial(counts, epsilon=epsilon), key=("overlap", epsilon)).tolist()
     scales = _scales(found or [0.0] * 2 * tensor.experts, epsilon, r, alpha)
-    return Blocks(partial(overlap, epsilon=epsilon, scales=scales))
+    return Touched(epsilon, scales)
 
 
 def _scales(found: Sequence[float], epsilon: float, r: float, alpha: float) -> tuple[float, ...]:

@@ -28,6 +28,7 @@ def facts(
         "method": row["method"],
         "params": row["params"],
         "weights": row["weights"],
+        "by_layer": row.get("by_layer", {}),
         "scores": row["scores"],
         "languages": row["languages"],
         "objectives": document["objectives"],
@@ -105,6 +106,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
         return f"An unmerged model ({facts['kind']}) on the front of its run, exported as it is."
     params = ", ".join(f"{name} {value}" for name, value in facts["params"].items())
     weights = ", ".join(f"{name} {weight:g}" for name, weight in facts["weights"].items())
+    if facts["by_layer"]:
+        weights += "; means over groups of layers, merge.yaml has them all"
     place = "on" if facts["on_front"] else "off"
     sure = f"{facts['p_on_front']:.0%}"
     return (

@@ -49,9 +49,13 @@ def run(
         Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or a run directory to go on with.")
     ],
     out: Out = None,
+    fork: Annotated[
+        Path | None,
+        typer.Option("--fork", metavar="RUN", help="Take over what is still valid of a run of a changed recipe."),
+    ] = None,
 ) -> None:
     """Check, train experts, search, confirm, export, report; run again to resume."""
-    _run(recipe, out, "run")
+    _run(recipe, out, "run", fork)
 
 
 @app.command()
@@ -119,6 +123,21 @@ def report(run: RunDirectory) -> None:
 
     for path in write_report(run):
         typer.echo(path)
+
+
+@app.command()
+def optuna(
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="Run directory, or the file of a study.")],
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE|URL", help="Storage to write; default: optuna.db beside it.")
+    ] = None,
+) -> None:
+    """Copy the studies into an Optuna storage, for optuna-dashboard."""
+    from .optuna_storage import export as copy
+
+    url, names = copy(run, out)
+    typer.echo(f"{len(names)} studies: {', '.join(names)}")
+    typer.echo(f"optuna-dashboard {url}")
 
 
 @app.command()
@@ -210,16 +229,19 @@ for _name in ("serve", "submit", "jobs", "logs", "cancel"):
     _later(_name)
 
 
-def _run(recipe: Path, out: Path | None, until: str) -> None:
+def _run(recipe: Path, out: Path | None, until: str, fork: Path | None = None) -> None:
     from .api import locate
     from .check import check as checked
     from .pipeline import run_recipe
     from .progress import Display
+    from .rundir import recipe_of
     from .table import front_table
 
     plan, path = locate(recipe, out)
     checked(plan, out=path)
-    document = run_recipe(plan, path, Display(), until=until)
+    if fork is not None:
+        recipe_of(fork)  # refused before anything is written
+    document = run_recipe(plan, path, Display(), until=until, fork=fork)
     if until == "train":
         typer.echo(f"experts: {path / 'experts'}")
         return

@@ -11,14 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from evaluators._types import Score
 from mergers._spec import Merge, weights
 
-from . import front, items
+from . import aggregates, confidence, front
+from ._space.stored import from_json, to_json, typical, varies
 from .errors import Problem, UserError, suggestion
 from .feasible import feasible, margins
 from .recipe import Recipe
+from .stopping import endings
 from .store import Point, Scores, Store
+from .uncertainty import LEVEL, Layout
+
+SCORED = ("COMPLETE", "PRUNED")
 
 
 def front_document(
@@ -28,7 +32,14 @@ def front_document(
 
     Points are in the order in which they were scored. A confirmed point carries its scores on the report split, with
     those that the search saw under `search_scores`; once any point is confirmed, the front, its probabilities and the
-    hypervolume are decided among the confirmed ones alone.
+    hypervolume are decided among the confirmed ones alone. A merge that a race dropped (`state` PRUNED) has the scores
+    of the items that it was scored on, and is never on the front.
+
+    Every score has `low` and `high`, its 90 % interval (`level`). `hypervolume` is that of the values as measured;
+    `hypervolume_interval` is for the true one of the same front, and `hypervolume_optimism` is how far the measured one
+    is too large on average (`uncertainty.hypervolume_interval`). `optimism` is the gap between the splits over the
+    confirmed merges that were on the search's front, `items` what the search was scored on and what races saved.
+    `stopped` says why each search ended.
 
     Args:
         recipe: of the run.
@@ -41,31 +52,56 @@ def front_document(
         UserError: an objective that the recipe does not have.
     """
     wanted = _objectives(recipe, objectives)
-    points = sorted((p for p in store.points() if p.state == "COMPLETE"), key=lambda point: point.turn or 0)
-    searched = store.scores("search")
-    reported = {} if split == "search" else store.scores("report")
+    points = sorted((p for p in store.points() if p.state in SCORED), key=lambda point: point.turn or 0)
+    searched = _scores(recipe, store, "search")
+    reported = {} if split == "search" else _scores(recipe, store, "report")
     confirmed = [point for point in points if point.id in reported]
     split, scores = ("report", reported) if confirmed else ("search", searched)
-    ranked = confirmed or points
-    rows = [_row(recipe, point, searched, reported) for point in points]
+    ranked = confirmed or [point for point in points if point.state == "COMPLETE"]
+    known = {name: confidence.layouts(store, name) for name in ("search", "report")}
+    rows = [_row(recipe, point, searched, reported, known) for point in points]
     document: dict[str, Any] = {
         "run": recipe.name,
         "objectives": dict(wanted),
         "constraints": [str(constraint) for constraint in recipe.search.constraints],
         "split": split,
+        "level": LEVEL,
         "hypervolume": 0.0,
+        "hypervolume_interval": [0.0, 0.0],
+        "hypervolume_optimism": 0.0,
+        "optimism": {},
+        "items": confidence.spending(store, searched),
         "reference": _reference(recipe, store, wanted),
+        "stopped": endings(store.events("stopped")),
         "picks": {},
         "points": rows,
     }
     if not ranked or "base" not in scores:
         return document
     directions = tuple(wanted.values())
-    values = np.array([[scores[point.id][name, ""].value for name in wanted] for point in ranked])
+    chosen = [list(aggregates.objective_scores(wanted, scores[point.id]).values()) for point in ranked]
+    values = np.array([[score.value for score in row] for row in chosen])
+    errors = np.array([[score.stderr for score in row] for row in chosen])
     allowed = np.array([feasible(recipe.search.constraints, scores[p.id], scores["base"]) for p in ranked])
     found = front.summary(values, directions, allowed, document["reference"])
-    sure = front.p_on_front(_items(recipe, store, run, ranked, split, wanted), directions, allowed, seed=recipe.seed)
+    sure, volume = confidence.sureness(
+        store,
+        run / "items",
+        split,
+        [point.id for point in ranked],
+        scores,
+        wanted,
+        recipe.search.constraints,
+        values,
+        errors,
+        document["reference"],
+        recipe.seed,
+    )
     document["hypervolume"] = found["hypervolume"]
+    document["hypervolume_interval"], document["hypervolume_optimism"] = list(volume[:2]), volume[2]
+    if confirmed:
+        merges = _selected(recipe, [point for point in points if point.state == "COMPLETE"], searched, wanted, reported)
+        document["optimism"] = confidence.optimism(store, run / "items", merges, wanted, recipe.seed)
     place = {point.id: index for index, point in enumerate(ranked)}
     for row in rows:
         index = place.get(row["id"])
@@ -74,13 +110,36 @@ def front_document(
         row["p_on_front"] = float(sure[index]) if index is not None else 0.0
     if found["mask"].any():
         ids = [point.id for point in ranked]
-        names = dict.fromkeys(("knee", "safest" if "safety" in wanted else "", *(f"best-{name}" for name in wanted)))
+        names = dict.fromkeys(
+            ("knee", "safest" if aggregates.safety(wanted) else "", *(f"best-{name}" for name in wanted))
+        )
         document["picks"] = {n: front.pick(n, ids, values, wanted, found["mask"]) for n in names if n}
     return document
 
 
+def _selected(
+    recipe: Recipe,
+    points: Sequence[Point],
+    searched: Mapping[str, Scores],
+    wanted: Mapping[str, str],
+    reported: Mapping[str, Scores],
+) -> list[str]:
+    """The confirmed merges that the search had on its front: those that its luck may have chosen."""
+    values = np.array([[searched[point.id][name, ""].value for name in wanted] for point in points])
+    allowed = np.array([_feasible(recipe, point.id, searched) for point in points], dtype=bool)
+    shown = front.non_dominated(values, tuple(wanted.values()), allowed)
+    chosen = zip(points, shown, strict=True)
+    return [point.id for point, on_front in chosen if on_front and point.kind == "merge" and point.id in reported]
+
+
+def _scores(recipe: Recipe, store: Store, split: str) -> dict[str, Scores]:
+    """Scores of every point, those of objectives over languages under their text."""
+    objectives = recipe.search.objectives
+    return {point: aggregates.completed(objectives, scores) for point, scores in store.scores(split).items()}
+
+
 def _objectives(recipe: Recipe, chosen: Sequence[str]) -> dict[str, str]:
-    known = dict(recipe.search.objectives)
+    known, chosen = dict(recipe.search.objectives), [aggregates.canonical(name) for name in chosen]
     missing = [name for name in chosen if name not in known]
     if missing:
         rule = f"the recipe's objectives are {', '.join(known)}"
@@ -100,21 +159,27 @@ def _feasible(recipe: Recipe, point: str, searched: Mapping[str, Scores]) -> boo
 
 
 def _row(
-    recipe: Recipe, point: Point, searched: Mapping[str, Scores], reported: Mapping[str, Scores]
+    recipe: Recipe,
+    point: Point,
+    searched: Mapping[str, Scores],
+    reported: Mapping[str, Scores],
+    known: Mapping[str, Mapping[str, Layout]],
 ) -> dict[str, Any]:
     split, scores = ("report", reported[point.id]) if point.id in reported else ("search", searched[point.id])
     base = (reported if split == "report" else searched).get("base", scores)
+    stated = confidence.stated(scores, split, known[split])
     languages: dict[str, dict[str, Any]] = {}
-    for (evaluator, language), score in scores.items():
+    for (name, language), score in stated.items():
         if language:
-            languages.setdefault(language, {})[evaluator] = _score(score, split)
+            languages.setdefault(language, {})[name] = score
     row: dict[str, Any] = {
         "id": point.id,
         "kind": point.kind,
         "method": point.method,
+        "state": point.state,
         "params": {},
         "weights": {},
-        "scores": {name: _score(score, split) for (name, language), score in scores.items() if not language},
+        "scores": {name: score for (name, language), score in stated.items() if not language},
         "languages": {language: languages[language] for language in recipe.languages if language in languages},
         "feasible": True,
         "on_front": False,
@@ -123,32 +188,18 @@ def _row(
         "cost": {"seconds": point.seconds},
     }
     if split == "report" and point.id in searched:
-        row["search_scores"] = {
-            n: _score(s, "search") for (n, language), s in searched[point.id].items() if not language
-        }
+        before = confidence.stated(searched[point.id], "search", known["search"])
+        row["search_scores"] = {name: score for (name, language), score in before.items() if not language}
     if point.kind == "merge":
         merge = merge_of(point)
         experts = recipe.search.experts
-        row["params"] = {name: value for name, value in merge.params if name != "weight"}
+        row["params"] = {name: value for name, value in typical(merge).items() if name != "weight"}
+        row["by_layer"] = {name: to_json(merge)[name] for name, value in merge.params if varies(value)}
         row["weights"] = dict(zip(experts, weights(merge, len(experts)), strict=True))
     return row
 
 
 def merge_of(point: Point) -> Merge:
     """The merge that a stored point stands for."""
-    params = point.params["merge"]
-    frozen = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in sorted(params.items()))
     assert point.method is not None
-    return Merge(point.method, frozen, int(point.params.get("seed", 0)))
-
-
-def _score(score: Score, split: str) -> dict[str, Any]:
-    return {"value": score.value, "stderr": score.stderr, "n": score.n, "split": split}
-
-
-def _items(
-    recipe: Recipe, store: Store, run: Path, points: Sequence[Point], split: str, wanted: Mapping[str, str]
-) -> list[tuple[front.Array, list[str]]]:
-    groups: Mapping[str, list[str]] = store.get(f"groups.{split}")
-    values = [items.read_values(run / "items", point.id, split) for point in points]
-    return [(np.stack([row[name] for row in values]).astype(np.float64), groups[name]) for name in wanted]
+    return from_json(point.method, point.params["merge"], int(point.params.get("seed", 0)))

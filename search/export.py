@@ -11,6 +11,7 @@ from typing import Any
 from mergers._spec import Merge
 
 from . import card
+from ._space.stored import to_json
 from .document import merge_of
 from .errors import Problem, UserError
 from .experts import Model
@@ -119,7 +120,7 @@ def _merge_yaml(merge: Merge, base: str, experts: Sequence[str], dtype: str) -> 
         return mergekit_text(merge, base, experts, dtype)
     except InputError as reason:
         facts = {"merge_method": merge.method, "base_model": base, "experts": list(experts)}
-        return f"# {reason}\n" + card.yaml_text(facts | {"parameters": dict(merge.params)})
+        return f"# {reason}\n" + card.yaml_text(facts | {"parameters": to_json(merge)})
 
 
 def _key(run: Run, point: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._recipe.constraints import Constraint, aggregated, margin
+from . import aggregates
+from ._recipe.constraints import Constraint, margin
 from .store import Scores
 
 
@@ -17,7 +18,19 @@ def margins(constraints: Sequence[Constraint], scores: Scores, base: Scores) -> 
         base: of the base model, on the same split.
     """
     return {
-        str(constraint): margin(constraint, _bounded(constraint, scores), _bounded(constraint, base))
+        str(constraint): margin(constraint, _value(constraint, scores), _value(constraint, base))
+        for constraint in constraints
+    }
+
+
+def margin_errors(constraints: Sequence[Constraint], scores: Scores) -> dict[str, float]:
+    """Constraint text -> standard error of the margin, in the score's unit.
+
+    That of the point's own score: the bound is one number for all points of a split, so its error does not tell them
+    apart.
+    """
+    return {
+        str(constraint): aggregates.score(constraint.score, scores, constraint.larger_is_better).stderr
         for constraint in constraints
     }
 
@@ -27,10 +40,5 @@ def feasible(constraints: Sequence[Constraint], scores: Scores, base: Scores) ->
     return all(distance <= 0 for distance in margins(constraints, scores, base).values())
 
 
-def _bounded(constraint: Constraint, scores: Scores) -> float:
-    by_language = {
-        language: score.value
-        for (evaluator, language), score in scores.items()
-        if evaluator == constraint.evaluator and language
-    }
-    return aggregated(constraint, scores[constraint.evaluator, ""].value, by_language)
+def _value(constraint: Constraint, scores: Scores) -> float:
+    return aggregates.value(constraint.score, scores, constraint.larger_is_better)

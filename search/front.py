@@ -1,4 +1,4 @@
-"""The front and its numbers: dominance, hypervolume, picks, and how sure each point is of its place.
+"""The front and its numbers: dominance, hypervolume, picks. How sure they are: `search.uncertainty`.
 
 All functions take `values` (n, m) float64 as measured and `directions` (m,) of "max" | "min"; scores are finite by the
 time they come here (`evaluators._types.Score` refuses others).
@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .aggregates import safety
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+DOUBT = 4.0  # standard errors: beyond any luck among thousands of points
 
 
 def losses(values: Array, directions: Sequence[str]) -> Array:
@@ -86,47 +89,33 @@ def best(values: Array, directions: Sequence[str], front: Mask, objective: int) 
     return int(np.where(front, chosen, -np.inf).argmax())
 
 
-def p_on_front(
-    items: Sequence[tuple[Array, Sequence[str]]],
-    directions: Sequence[str],
-    feasible: Mask | None = None,
-    *,
-    resamples: int = 400,
-    seed: int = 0,
-) -> Array:
-    """Probability of each point to be on the front, had other items been drawn: (n,) in [0, 1].
+def contenders(values: Array, errors: Array, directions: Sequence[str], sure: Mask) -> Mask:
+    """Which points could be on the front if every score were off by `DOUBT` standard errors either way: (n,) bool.
 
-    A cluster bootstrap (Cameron, Gelbach & Miller 2008): in each resample whole groups of items are drawn with
-    replacement, the same for all points, so that what points have in common cancels out.
+    The others have no chance worth a look at their items: some point is better on every objective by more than that.
 
     Args:
-        items: for each objective (n, items) per-item results and the group of each item.
+        values: (n, m) as measured.
+        errors: (n, m) their standard errors.
         directions: of the objectives.
-        feasible: (n,) bool; others have probability 0.
-        resamples: number of resamples; the standard error of a probability is at most 0.5 / sqrt(resamples).
-        seed: of the resampling.
+        sure: (n,) the points that keep all constraints beyond doubt; others beat nobody.
     """
-    rng = np.random.default_rng(seed)
-    drawn: list[Array] = []
-    for values, groups in items:
-        names, codes = np.unique(np.asarray(groups), return_inverse=True)
-        indicator = np.zeros((len(codes), len(names)))
-        indicator[np.arange(len(codes)), codes] = 1.0
-        counts = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=resamples)
-        sums = np.asarray(values, dtype=np.float64) @ indicator  # (n, groups)
-        drawn.append((sums @ counts.T) / (indicator.sum(axis=0) @ counts.T))  # (n, resamples)
-    stacked = np.stack(drawn, axis=-1)  # (n, resamples, m)
-    hits = np.zeros(stacked.shape[0])
-    for index in range(resamples):
-        hits += non_dominated(stacked[:, index], directions, feasible)
-    return np.asarray(hits / resamples)
+    loss, doubt = losses(values, directions), DOUBT * np.asarray(errors)
+    worst = (loss + doubt)[sure]
+    if not len(worst):
+        return np.ones(len(loss), dtype=bool)
+    rivals = worst[non_dominated(worst, ("min",) * loss.shape[1])]
+    beaten = np.zeros(len(loss), dtype=bool)
+    for rival in rivals:
+        beaten |= (rival <= loss - doubt).all(axis=1) & (rival < loss - doubt).any(axis=1)
+    return ~beaten
 
 
 def pick(name: str, ids: Sequence[str], values: Array, objectives: Mapping[str, str], front: Mask) -> str:
     """The id of a named point of the front.
 
     Args:
-        name: `knee`, `safest` (the best on `safety`), `best-OBJECTIVE`, or `#ID`.
+        name: `knee`, `safest` (see `aggregates.safety`), `best-OBJECTIVE`, or `#ID`.
         ids: of the points, in the order of `values`.
         values: (n, m) on the split that the front was decided on.
         objectives: name -> direction, in the order of the columns.
@@ -140,7 +129,7 @@ def pick(name: str, ids: Sequence[str], values: Array, objectives: Mapping[str, 
         raise ValueError("the front is empty: no scored point is feasible; loosen a constraint or search longer")
     if name == "knee":
         return ids[knee(values, directions, front)]
-    wanted = "safety" if name == "safest" else name.removeprefix("best-")
+    wanted = safety(names) or "safety" if name == "safest" else name.removeprefix("best-")
     if name == "safest" or name.startswith("best-"):
         if wanted not in names:
             raise ValueError(f"pick {name}: no objective is called {wanted}; the objectives are {', '.join(names)}")

@@ -22,6 +22,15 @@ from .errors import Problem, UserError, shown, suggestion
 _METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 _WITH_BASE = ("task_arithmetic", "ties", "dare_ties")
 _NORMALIZED = ("linear", "ties", "dare_ties")  # mergekit-evolve's default; ours is the same but for dare_ties
+_SPARSE = ("ties", "dare_ties")
+_KINDS = {  # filters as mergekit's users write them -> `search.layer_groups`
+    "self_attn": "attention",
+    "attn": "attention",
+    "attention": "attention",
+    "mlp": "mlp",
+    "embed_tokens": "embeddings",
+    "lm_head": "embeddings",
+}
 _GENOME = (
     "models",
     "merge_method",
@@ -118,6 +127,9 @@ def _search(genome: Mapping[str, Any], method: str, experts: Sequence[str], task
     else:
         yield f"  methods: [{method}]"
     yield from (f"  # {_one_line(text)}" for text in _otherwise(genome, method))
+    groups = _layer_groups(genome)
+    if groups:
+        yield f"  layer_groups: {groups}"
     if len({abs(task.weight) for task in tasks}) > 1:
         weights = ", ".join(f"{task.name} {task.weight:g}" for task in tasks)
         yield f"  # weights of the sum were {weights}; here every objective keeps an axis of its own"
@@ -216,18 +228,42 @@ def _left_out(fields: Mapping[str, Any], genome: Mapping[str, Any]) -> Iterator[
 
 def _otherwise(genome: Mapping[str, Any], method: str) -> Iterator[str]:
     """How coefficients were searched there, where it is another way than here."""
-    groups, filters = genome.get("layer_granularity") or 0, genome.get("filters") or []
-    if groups:
-        how = "interpolated between groups" if genome.get("smooth") else "one set for each group"
-        yield f"layer_granularity was {_json(groups)} layers, {how}; here one set of coefficients is searched"
-    if filters:
-        yield f"filters were {_json(filters)}, each with coefficients of its own; here one set is searched"
+    granularity, filters = _granularity(genome), genome.get("filters") or []
+    if granularity and genome.get("smooth"):
+        yield "smooth was true: weights were interpolated between groups; here each group of layers has its own"
+    if filters and (granularity or not _kinds(filters)):
+        why = "besides groups of layers" if granularity else "which are no kinds of tensors"
+        yield f"filters were {_json(filters)}, {why}; here they share coefficients"
+    if method in _SPARSE:
+        yield "density was searched for each model, and for each group; here one density is searched for all"
     if genome.get("allow_negative_weights"):
         yield "allow_negative_weights was true; the search proposes weights from 0 to 1"
     normalize = genome.get("normalize")
     normalize = method in _NORMALIZED if normalize is None else normalize
     if method != "slerp" and normalize != (method in ("linear", "ties")):
         yield f"normalize was {_json(normalize)}; a search takes the method's default, {_json(not normalize)}"
+
+
+def _layer_groups(genome: Mapping[str, Any]) -> str:
+    """The recipe's key for what had coefficients of its own there; "" for one set for the whole model."""
+    granularity = _granularity(genome)
+    if granularity:
+        return f"{{layers: {granularity}}}"  # embeddings go with the first group and the head with the last, as there
+    kinds = _kinds(genome.get("filters") or [])
+    return f"[{', '.join(kinds)}]" if kinds else ""
+
+
+def _granularity(genome: Mapping[str, Any]) -> int:
+    """Layers of each group; 0 for one group."""
+    value = genome.get("layer_granularity")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _kinds(filters: Any) -> tuple[str, ...]:
+    """Filters as kinds of tensors; none if one of them is something else."""
+    found = [_KINDS.get(str(text).strip(".")) for text in filters] if isinstance(filters, list) else []
+    kinds = tuple(dict.fromkeys(kind for kind in found if kind is not None))
+    return kinds if None not in found else ()
 
 
 def _about(model: str) -> str:

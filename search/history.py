@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from evaluators._stats import paired_difference
+from evaluators._types import Score
 
-from . import front
+from . import aggregates, confidence, front
 from .experts import Model, training_record
 from .feasible import feasible
 from .items import read_values
 from .rundir import Run
+from .uncertainty import draws, measured, objectives_of
 
 PACKAGES = ("mergefront", "ray", "torch", "transformers", "trl", "deepspeed", "optuna", "datasets")
 
@@ -73,7 +76,7 @@ def _volumes(run: Run) -> list[dict[str, Any]]:
     asked = [point.asked for point in done if point.kind == "merge" and point.asked is not None]
     found, rows = [], []
     for point in done:
-        values = [scores[point.id][name, ""].value for name in recipe.search.objectives]
+        values = [s.value for s in aggregates.objective_scores(recipe.search.objectives, scores[point.id]).values()]
         if feasible(recipe.search.constraints, scores[point.id], scores["base"]):
             found.append(values)
         if point.kind == "merge":
@@ -90,13 +93,35 @@ def _paired(run: Run) -> list[dict[str, Any]]:
     values = {point.id: read_values(run.items, point.id, "report") for point in points}
     merges = [point.id for point in points if point.kind == "merge"]
     unmerged = [point.id for point in points if point.kind != "merge"]
+    over_languages = {name: way for name, way in run.recipe.search.objectives.items() if name not in groups}
+    gains = _gains(run, [point.id for point in points], over_languages)
     rows = []
     for a in merges:
         for b in unmerged:
             found = {name: paired_difference(values[a][name], values[b][name], groups[name]) for name in groups}
+            found |= {name: gain(a, b) for name, gain in gains.items()}
             scores = {name: {"value": score.value, "stderr": score.stderr} for name, score in found.items()}
             rows.append({"a": a, "b": b, "scores": scores})
     return rows
+
+
+def _gains(run: Run, points: Sequence[str], objectives: Mapping[str, str]) -> dict[str, Callable[[str, str], Score]]:
+    """For each aggregate over languages: one point minus another on the same items, by their bootstrap."""
+    if not objectives or not points:
+        return {}
+    known, quantities = confidence.layouts(run.store, "report"), objectives_of(objectives)
+    results = confidence.values_of(run.items, points, "report")
+    exact = measured(known, results, quantities)
+    drawn = draws(known, results, quantities, seed=run.recipe.seed)
+    place = {point: index for index, point in enumerate(points)}
+
+    def gain(a: str, b: str, column: int) -> Score:
+        first, second = place[a], place[b]
+        spread = float((drawn[first, :, column] - drawn[second, :, column]).std(ddof=1))
+        items = results[quantities[column].evaluator].shape[1]
+        return Score(float(exact[first, column] - exact[second, column]), spread, items)
+
+    return {name: partial(gain, column=column) for column, name in enumerate(objectives)}
 
 
 def _training(model: Model) -> dict[str, Any] | None:

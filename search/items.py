@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from .objective import Grader, Results
 
 
-def scores_of(results: Results, graders: Sequence[Grader], split: str) -> dict[tuple[str, str], Score]:
+def scores_of(
+    results: Results, graders: Sequence[Grader], split: str, counts: Mapping[str, int] | None = None
+) -> dict[tuple[str, str], Score]:
     """Scores over all languages (language "") and by language, of every evaluator.
+
+    Args:
+        results: of the first items of each evaluator.
+        graders: evaluators with their items.
+        split: of the items.
+        counts: evaluator -> how many items were scored; None: all. One without any item has no score.
 
     Raises:
         ValueError: a result that is not finite, or not one number per item.
@@ -26,7 +34,9 @@ def scores_of(results: Results, graders: Sequence[Grader], split: str) -> dict[t
 
     found: dict[tuple[str, str], Score] = {}
     for grader in graders:
-        items = grader.split(split)
+        items = grader.split(split)[: None if counts is None else counts[grader.name]]
+        if not items:
+            continue
         values = np.asarray(results[grader.name], dtype=np.float64)
         if values.shape != (len(items),):
             raise ValueError(f"{grader.name}: {values.shape} results for {len(items)} items")
@@ -42,12 +52,14 @@ def scores_of(results: Results, graders: Sequence[Grader], split: str) -> dict[t
 
 
 def write_items(folder: Path, point: str, split: str, results: Results, graders: Sequence[Grader]) -> None:
-    """Write one point's per-item results; atomic, and overwriting what a killed attempt left."""
+    """Write one point's per-item results of the first items; atomic, overwriting what an earlier stage or try left."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: list[tuple[str, Item]] = [(grader.name, item) for grader in graders for item in grader.split(split)]
+    rows: list[tuple[str, Item]] = [
+        (grader.name, item) for grader in graders for item in grader.split(split)[: len(results[grader.name])]
+    ]
     table = pa.table(
         {
             "evaluator": pa.array([name for name, _ in rows]).dictionary_encode(),
@@ -65,8 +77,19 @@ def write_items(folder: Path, point: str, split: str, results: Results, graders:
     partial.replace(target)
 
 
+def joined(earlier: Results, later: Results) -> Results:
+    """Results of a stage put behind those of the stages before it."""
+    import numpy as np
+
+    empty = np.zeros(0, dtype=np.float32)
+    return {
+        name: np.concatenate([earlier.get(name, empty), later.get(name, empty)])
+        for name in dict.fromkeys((*earlier, *later))
+    }
+
+
 def read_values(folder: Path, point: str, split: str) -> Mapping[str, np.ndarray[Any, Any]]:
-    """Evaluator -> per-item values (float32, item order) of one point."""
+    """Evaluator -> per-item values (float32, item order) of one point: of all items, or of the first that it had."""
     import numpy as np
     import pyarrow.parquet as pq
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mergers._execution.materialize import Materializer
 
 Results = Mapping[str, "np.ndarray[Any, Any]"]
-"""Evaluator name -> one float32 in [0, 1] per item, in the order of that evaluator's items of the split."""
+"""Evaluator name -> one float32 in [0, 1] for each item of the job, in the order of that evaluator's items."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,22 @@ class Grader:
     items: tuple[Item, ...]
 
     def split(self, split: str) -> tuple[Item, ...]:
-        """The items of `search` or `report`, in file order."""
+        """The items of `search` or `report`, in the order in which stages go through them (`search.ordering`)."""
         return tuple(item for item in self.items if item.split == split)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to score: `merge` over `experts` (checkpoint paths, in merge order), on one split."""
+    """One thing to score: `merge` over `experts` (checkpoint paths, in merge order), on one split.
+
+    `ranges` are (evaluator, first, stop) of the items to score, counted in the order of `Grader.split`; evaluators that
+    are not named are left out. Empty: every evaluator, all items.
+    """
 
     merge: Merge
     experts: tuple[str, ...]
     split: str
+    ranges: tuple[tuple[str, int, int], ...] = ()
 
 
 EXPERT_SETS = 8
@@ -99,14 +104,18 @@ class Scorer:
         )
 
     def __call__(self, job: Job) -> Results:
-        """Merge in place, then score on every evaluator."""
+        """Merge in place, then score on every evaluator that the job asks for."""
         import numpy as np
 
         self._materializer(job.experts).apply(job.merge)
+        ranges = {name: slice(first, stop) for name, first, stop in job.ranges}
         results = {}
         for name, evaluator, search, report in self._graders:
-            items = search if job.split == "search" else report
-            results[name] = np.asarray(evaluator.score(self._engine, items), dtype=np.float32)
+            if job.ranges and name not in ranges:
+                continue
+            items = (search if job.split == "search" else report)[ranges.get(name, slice(None))]
+            scores = evaluator.score(self._engine, items) if items else ()
+            results[name] = np.asarray(scores, dtype=np.float32)
         return results
 
     def _materializer(self, experts: tuple[str, ...]) -> Materializer:

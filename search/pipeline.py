@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import experts, export, history, searches
+from . import aggregates, experts, export, history, searches
+from . import fork as forking
 from .bench import Bench
 from .document import front_document
 from .experts import Model
@@ -17,11 +18,14 @@ from .graders import load_graders
 from .objective import AS_IT_IS, Grader, Job
 from .progress import Display
 from .recipe import Recipe
+from .repeats import deserving
 from .rundir import Run, log, open_run
 from .scoring import Target, confirm, score_models
 
 
-def run_recipe(recipe: Recipe, out: Path, display: Display, *, until: str = "run") -> dict[str, Any]:
+def run_recipe(
+    recipe: Recipe, out: Path, display: Display, *, until: str = "run", fork: Path | None = None
+) -> dict[str, Any]:
     """Carry a recipe out, or go on where an earlier process stopped; the front document at the end.
 
     Args:
@@ -29,6 +33,7 @@ def run_recipe(recipe: Recipe, out: Path, display: Display, *, until: str = "run
         out: run directory; made if it does not exist.
         display: where progress is shown.
         until: `train` ends when the models exist, `search` when the candidates are scored, `run` does everything.
+        fork: run directory whose experts and scores are taken over as far as they are still valid.
 
     Raises:
         UserError, InputError: bad input; exit status 2.
@@ -38,6 +43,8 @@ def run_recipe(recipe: Recipe, out: Path, display: Display, *, until: str = "run
     with open_run(recipe, out, hashes) as run:
         models = experts.models(recipe, run.experts, hashes)
         graders = load_graders(recipe)
+        if fork is not None:
+            display.line(f"fork of {fork}: {forking.fork(run, models, hashes, fork)}")
         if _is_finished(run, models):
             display.line(f"{out}: this run is finished, nothing to do; `mergefront front {out}` shows its front")
             return front_document(recipe, run.store, run.path)
@@ -79,14 +86,22 @@ def _compute(run: Run, models: Sequence[Model], graders: Sequence[Grader], displ
 
 def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
     from .report import write_report
+    from .table import nothing_line
 
-    wanted = export.resolve_picks(document, run.recipe.export.picks)
+    picks = run.recipe.export.picks
+    if not document["picks"]:
+        # What was scored is worth its report; the picks of a front that nobody is on are not an error of theirs.
+        display.line(f"export: {nothing_line(document)}")
+        ids = {row["id"] for row in document["points"]}
+        picks = tuple(pick for pick in picks if pick.lstrip("#") in ids)
+    wanted = export.resolve_picks(document, picks)
     with _stage(run, display, "export", ", ".join(f"{pick} = {point}" for pick, point in wanted.items())):
         for pick, point in wanted.items():
             export.export(run, models, document, point, run.path / "exports" / pick, replace=True)
     with _stage(run, display, "report", "report.html, front.csv"):
         write_report(document, history.history_of(run, models), run.path)
-    run.store.log("finished", candidates=run.recipe.search.candidates)
+    limits = run.recipe.search.stop.model_dump(mode="json")
+    run.store.log("finished", candidates=run.recipe.search.candidates, stop=limits)
     shutil.rmtree(run.scratch, ignore_errors=True)
     return document
 
@@ -97,7 +112,9 @@ def _is_finished(run: Run, models: Sequence[Model]) -> bool:
     if not ends or experts.missing(models) or not (run.path / "report.html").is_file():
         return False
     exports = [run.path / "exports" / pick for pick in run.recipe.export.picks]
-    return ends[-1]["candidates"] == run.recipe.search.candidates and all(path.is_dir() for path in exports)
+    limits = run.recipe.search.stop.model_dump(mode="json")
+    same = ends[-1]["candidates"] == run.recipe.search.candidates and ends[-1].get("stop", limits) == limits
+    return same and all(path.is_dir() for path in exports)
 
 
 def _enter(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> None:
@@ -106,6 +123,7 @@ def _enter(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> None
         run.store.add_model(model.name, model.kind, f"{model.kind}:{model.name}:{model.hash}")
     for split in ("search", "report"):
         run.store.put(f"groups.{split}", {g.name: [item.group for item in g.split(split)] for g in graders})
+        run.store.put(f"languages.{split}", {g.name: [item.language for item in g.split(split)] for g in graders})
 
 
 def _unscored(run: Run, models: Sequence[Model]) -> list[Target]:
@@ -123,15 +141,17 @@ def _fix_reference(run: Run) -> None:
         objectives = run.recipe.search.objectives
         unmerged = [point.id for point in run.store.points() if point.kind != "merge"]
         scores = run.store.scores("search", unmerged)
-        values = np.array([[scores[point][name, ""].value for name in objectives] for point in unmerged])
+        reached = [aggregates.objective_scores(objectives, scores[point]) for point in unmerged]
+        values = np.array([[reached_on[name].value for name in objectives] for reached_on in reached])
         run.store.put("reference", reference_point(values, tuple(objectives.values())).tolist())
 
 
 def _to_confirm(run: Run, models: Sequence[Model]) -> list[Target]:
-    """The unmerged models and the front that the search found, less what is confirmed already."""
+    """The unmerged models, the front of the search and what may belong to it, less what is confirmed already."""
     known = run.store.scores("report")
-    document = front_document(run.recipe, run.store, run.path, split="search")
-    front = {row["id"] for row in document["points"] if row["on_front"]}
+    rows = front_document(run.recipe, run.store, run.path, split="search")["points"]
+    chosen = deserving([row["on_front"] for row in rows], [row["p_on_front"] for row in rows])
+    front = {rows[index]["id"] for index in chosen}
     targets = [Target(model.name, Job(AS_IT_IS, (str(model.path),), "report")) for model in models]
     for point in run.store.points():
         if point.kind == "merge" and point.id in front:

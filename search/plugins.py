@@ -13,11 +13,16 @@ from pathlib import Path
 
 from search.errors import suggestion
 
-FOLDERS = {"mergers": "merge method", "evaluators": "evaluator kind", "trainers": "trainer"}
+FOLDERS = {
+    "mergers": "merge method",
+    "evaluators": "evaluator kind",
+    "trainers": "trainer",
+    "search.samplers": "sampler",
+}
 
 
 def choices(folder: str) -> tuple[str, ...]:
-    """Names that `folder` ("mergers", "evaluators" or "trainers") offers, sorted. Imports none of them."""
+    """Names that `folder`, one of `FOLDERS`, offers, sorted. Imports none of them."""
     spec = importlib.util.find_spec(folder)
     assert folder in FOLDERS, folder
     assert spec is not None, folder

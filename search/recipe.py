@@ -17,9 +17,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
+from search import aggregates
 from search._recipe import yaml_text
 from search._recipe.constraints import Constraint
-from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, one_of, refusal, tuple_of
+from search._recipe.factors import FactorError, grid_of
+from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, refusal, tuple_of
 from search._recipe.lock import fingerprint
 from search._recipe.matrix import expand
 from search._recipe.models import (
@@ -35,6 +37,7 @@ from search._recipe.problems import Origin, translate
 from search._recipe.search import SearchSpec
 from search._recipe.training import Baseline, ExistingExpert, Expert, TrainedBaseline, TrainedExpert
 from search._recipe.yaml_text import Document, KeyPath
+from search._space.grid import Grid
 from search.errors import Problem, UserError
 
 __all__ = [
@@ -68,6 +71,14 @@ def _storage(value: Any) -> Any:
     return value
 
 
+def _database(value: Any) -> Any:
+    if isinstance(value, str) and (value == "sqlite" or re.fullmatch(r"postgresql://[^/]*/[^/]+", value)):
+        return value
+    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else None
+    remedy = "write sqlite, or postgresql://USER@HOST/DATABASE with the password in PGPASSWORD or ~/.pgpass"
+    raise refusal("must be sqlite or the URL of a PostgreSQL database", remedy, **({"value": shown} if shown else {}))
+
+
 class Recipe(Section):
     """A whole run. See DESIGN: "The recipe"; each section documents its keys.
 
@@ -82,7 +93,8 @@ class Recipe(Section):
         evaluators: named scores.
         search, cluster, export: see their sections.
         storage: the run directory when the command line names none, relative to the recipe.
-        database: "sqlite" = a file in the run directory.
+        database: "sqlite" = a file in the run directory; or postgresql://USER@HOST/DATABASE, of which the run takes a
+            schema of its own.
     """
 
     name: Name
@@ -96,13 +108,12 @@ class Recipe(Section):
     search: SearchSpec
     cluster: ClusterSpec = Field(default_factory=ClusterSpec)
     storage: Annotated[str, BeforeValidator(_storage)] = ""
-    database: Annotated[
-        str, one_of("sqlite", later=("postgresql",), later_pattern=r"[a-z+0-9]+://.*", what="database")
-    ] = "sqlite"
+    database: Annotated[str, BeforeValidator(_database)] = "sqlite"
     export: ExportSpec = Field(default_factory=ExportSpec)
 
     _origin: Origin = PrivateAttr()
     _directory: Path = PrivateAttr()
+    _grid: Grid | None = PrivateAttr(None)
 
     @property
     def directory(self) -> Path:
@@ -113,6 +124,11 @@ class Recipe(Section):
     def file(self) -> str:
         """The recipe's file as the user named it."""
         return self._origin.document.file
+
+    @property
+    def grid(self) -> Grid | None:
+        """Objective and language of each expert of the search, where coefficients are factorized."""
+        return self._grid
 
     def resolve(self, path: str) -> str:
         """A path of the recipe as an absolute one; a hub id as its snapshot in the hub cache.
@@ -233,9 +249,14 @@ def _validated(document: Document, directory: Path) -> Recipe:
         problems += _clashes(recipe, origin)
         recipe = _completed(recipe)
         problems += _misfits(recipe, origin)
+        try:
+            factorized = recipe.search.coefficients == "factorized" and not problems
+            grid = grid_of(recipe.search.experts, recipe.experts, expanded["experts"].axes) if factorized else None
+        except FactorError as error:
+            problems.append(origin.problem(("search", "coefficients"), error.rule, error.value, error.remedy))
     if problems:
         raise UserError(sorted(problems, key=lambda problem: problem.line or 0))
-    recipe._origin, recipe._directory = origin, directory
+    recipe._origin, recipe._directory, recipe._grid = origin, directory, grid
     return recipe
 
 
@@ -246,11 +267,12 @@ def _names(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...] | None]:
         return tuple(value) if isinstance(value, dict) else None
 
     search, languages = raw.get("search"), raw.get("languages")
+    objectives = keys(search.get("objectives")) if isinstance(search, dict) else None
     return {
         "data": keys(raw.get("data", {})),
         "experts": keys(raw.get("experts")),
         "evaluators": keys(raw.get("evaluators")),
-        "objectives": keys(search.get("objectives")) if isinstance(search, dict) else None,
+        "objectives": None if objectives is None else tuple(aggregates.canonical(str(name)) for name in objectives),
         "languages": tuple(map(str, languages)) if isinstance(languages, list) else None,
     }
 

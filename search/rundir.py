@@ -9,13 +9,14 @@ import fcntl
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ._study.place import open_study, study_at
+from ._study.place import write_atomic as write_atomic
 from .errors import Problem, UserError
 from .recipe import LOCK, RECIPE, Recipe, load_recipe
 from .store import SCHEMA_VERSION, Store
@@ -43,16 +44,6 @@ class Run:
     def scratch(self) -> Path:
         """Folder of what is needed only until the run ends: checkpoints to resume from, files of Ray."""
         return self.path / "scratch"
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old text or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def is_run(path: Path) -> bool:
@@ -86,20 +77,20 @@ def open_run(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> Iterato
         contents: name of each input (base, data file) -> its content hash.
 
     Raises:
-        UserError: another process works on it, or an input has changed since the run began.
+        UserError: another process works on it, an input has changed since the run began, or its database cannot be
+            opened.
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("a+") as guard:
         _take(guard, path)
         if is_run(path):
             _same_inputs(path, contents)
-        _write_lock(recipe, path, contents)
-        for folder in ("items", "experts", "exports"):
-            (path / folder).mkdir(exist_ok=True)
-        store = Store(path / "study.db", owner=uuid.uuid4().hex)
-        store.create()
-        store.take_over()
+        store = open_study(recipe, path)
         try:
+            _write_lock(recipe, path, contents)
+            for folder in ("items", "experts", "exports"):
+                (path / folder).mkdir(exist_ok=True)
+            store.take_over()
             yield Run(path, recipe, store)
         finally:
             store.close()
@@ -113,7 +104,7 @@ def read_run(path: Path) -> Iterator[Run]:
         UserError: no run directory.
     """
     recipe = recipe_of(path)
-    store = Store(path / "study.db")
+    store = study_at(recipe, path)
     try:
         yield Run(path, recipe, store)
     finally:

@@ -1,11 +1,13 @@
 """Stage 2: one Optuna search for each merge method, each a Ray Tune trial that reports its hypervolume.
 
-The searches share one pool of evaluator actors; a search itself needs next to no CPU. Each has an equal share of the
-candidates.
+The searches share one pool of evaluator actors; a search itself needs next to no CPU. They share the candidates too:
+Tune's ASHA (Li et al. 2020, arXiv:1810.05934) stops a method whose hypervolume is below the median of those that came
+as far, and the others take what it leaves. With `scheduler: fair` each has an equal share.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .experts import Model, fresh
+from .layers import run_groups
 from .objective import Grader
 from .progress import Display
 from .rundir import Run, log
@@ -21,9 +24,13 @@ from .study import SearchFailed, SearchPlan, run_search
 
 if TYPE_CHECKING:
     from cluster.pool import Pool
+    from cluster.trials import TrialOutcome
 
+    from .recipe import Recipe
     from .store import Store
 
+FIRST_RUNG = 8  # candidates of a method before it is compared; then at 16, 32, ..
+LAGGING = "lagging"
 SEARCH_LIMIT_S = 14 * 24 * 3600.0
 TASK_LIMIT_S = 4 * 3600.0  # for one candidate on one worker; a worker that takes longer is replaced
 
@@ -48,13 +55,18 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) 
     scores = run.store.scores("search")
     unmerged = tuple((name, tuple(scores[name].items())) for name in ("base", *recipe.search.experts))
     methods = recipe.search.methods
+    groups = run_groups(recipe, run.store, by_name["base"], experts)
     plans = []
-    for index, (name, share) in enumerate(zip(methods, shares(recipe.search.candidates, len(methods)), strict=True)):
+    total, racing = recipe.search.candidates, race_methods(recipe)
+    limits = [(total, float(total)) if racing else (share, math.inf) for share in shares(total, len(methods))]
+    for index, (name, limit) in enumerate(zip(methods, limits, strict=True)):
         space = space_of(
             load_method(name),
             recipe.search.experts,
             coefficients=recipe.search.coefficients,
             seed=recipe.seed,
+            groups=groups,
+            grid=recipe.grid,
         )
         plans.append(
             SearchPlan(
@@ -65,15 +77,23 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) 
                 objectives=tuple(recipe.search.objectives.items()),
                 constraints=tuple(recipe.search.constraints),
                 sampler=recipe.search.sampler,
-                candidates=share,
+                rules=recipe.search.stop.rules(*limit),
                 seed=recipe.seed * 1000 + index,
                 graders=tuple(graders),
                 items=run.items,
                 reference=tuple(run.store.get("reference")),
                 unmerged=unmerged,
+                stages=recipe.search.stages,
+                drop_above=recipe.search.drop_above,
             )
         )
     return tuple(plans)
+
+
+def race_methods(recipe: Recipe) -> bool:
+    """Whether methods that lag are stopped: there are several, and merges enough for two rungs of each."""
+    methods = len(recipe.search.methods)
+    return recipe.search.scheduler == "asha" and methods > 1 and recipe.search.candidates >= 2 * FIRST_RUNG * methods
 
 
 def shares(total: int, parts: int) -> tuple[int, ...]:
@@ -94,13 +114,18 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
     from cluster.trials import run_trials
 
     open_plans = share_workers(unfinished(run.store, plans), pool.size)
+    racing = race_methods(run.recipe) and len(open_plans) > 1
     with display.bars():
-        bars = {plan.name: display.bar(plan.name, plan.candidates) for plan in open_plans}
+        bars = {plan.name: display.bar(plan.name, plan.rules.candidates) for plan in open_plans}
 
         def live(index: int, metrics: Mapping[str, Any]) -> None:
             if "hypervolume" in metrics:
                 bar = bars[open_plans[index].name]
                 bar.update(metrics["evaluated"], f"hypervolume {metrics['hypervolume']:.4f}")
+
+        def ended(outcome: TrialOutcome) -> None:
+            if outcome.stopped:
+                _lagged(run, open_plans[outcome.index].name, outcome.metrics, display)
 
         outcomes = run_trials(
             partial(_trial, plans=ray.put(open_plans), pool=pool, store=run.store),
@@ -110,10 +135,14 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             resources=[{"CPU": 0.01}],
             concurrency=len(open_plans),
             on_report=live,
+            on_result=ended,
+            scheduler=_asha(run.recipe.search.candidates) if racing else None,
             time_limit_s=SEARCH_LIMIT_S,
         )
     gave_up, interrupted = [], []
     for plan, outcome in zip(open_plans, outcomes, strict=True):
+        if outcome.stopped:
+            run.store.forget(plan.name)  # again: its process may have lived on for a moment
         if outcome.error is None:
             continue
         log(run, "search failed", search=plan.name, error=outcome.error)
@@ -125,6 +154,27 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             interrupted.append(f"{plan.name}: {outcome.error}")
     if interrupted or len(gave_up) == len(plans):
         raise SearchesFailed("\n".join(interrupted or gave_up))
+
+
+def _asha(candidates: int) -> Any:
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    return AsyncHyperBandScheduler(
+        time_attr="evaluated",
+        metric="hypervolume",
+        mode="max",
+        grace_period=FIRST_RUNG,
+        reduction_factor=2,
+        max_t=candidates + 1,
+    )
+
+
+def _lagged(run: Run, name: str, metrics: Mapping[str, Any], display: Display) -> None:
+    run.store.forget(name)  # before the event: a search with candidates under way has not ended
+    came, volume = metrics["evaluated"], metrics["hypervolume"]
+    reason = f"after {came:g} candidates its hypervolume {volume:.4g} was below the median of the methods"
+    run.store.log("stopped", search=name, rule=LAGGING, reason=reason, rules="")
+    display.line(f"  {name}: stopped, {reason}; the others have its candidates")
 
 
 def share_workers(plans: Sequence[SearchPlan], workers: int) -> list[SearchPlan]:
@@ -139,10 +189,21 @@ def share_workers(plans: Sequence[SearchPlan], workers: int) -> list[SearchPlan]
 
 
 def unfinished(store: Store, plans: Sequence[SearchPlan]) -> list[SearchPlan]:
-    """The searches with candidates left; one that ended, scored or failed, counts."""
-    counts = Counter(point.search for point in store.points() if point.state != "RUNNING")
+    """The searches that no rule of today has ended; one with a candidate that a kill interrupted has not ended."""
+    points = store.points()
+    counts = Counter(point.search for point in points if point.state != "RUNNING")
+    interrupted = {point.search for point in points if point.state == "RUNNING"}
     gave_up = {event["search"] for event in store.events("gave up")}
-    return [plan for plan in plans if counts[plan.name] < plan.candidates and plan.name not in gave_up]
+    events = store.events("stopped")
+    stopped = {(event["search"], event["rules"]) for event in events}
+    lagging = {event["search"] for event in events if event["rule"] == LAGGING}
+
+    def ended(plan: SearchPlan) -> bool:
+        full = counts[plan.name] >= plan.rules.candidates or sum(counts[p.name] for p in plans) >= plan.rules.shared
+        gone = plan.name in gave_up or (plan.name in lagging and plan.rules.shared < math.inf)
+        return full or gone or (plan.name, repr(plan.rules)) in stopped
+
+    return [plan for plan in plans if plan.name in interrupted or not ended(plan)]
 
 
 def _trial(

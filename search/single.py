@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .confidence import stated
 from .errors import Problem, UserError
 from .graders import load_graders
 from .items import scores_of
 from .objective import AS_IT_IS, Job, ScorerFactory
 from .recipe import load_recipe
+from .uncertainty import layouts_of
 
 
 def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
     graders = load_graders(recipe)
     scorer = ScorerFactory(base, graders, recipe.export.dtype, recipe.cluster.evaluators.engine)()
     scores = scores_of(scorer(Job(AS_IT_IS, (str(Path(model).resolve()),), split)), graders, split)
-    plain = {key: {"value": s.value, "stderr": s.stderr, "n": s.n, "split": split} for key, s in scores.items()}
+    plain = stated(scores, split, layouts_of(graders, split))
     languages: dict[str, dict[str, Any]] = {}
     for (name, language), score in plain.items():
         if language:

@@ -2,64 +2,33 @@
 
 Everything that a resume, a table or the report needs is a row here; per-item results lie beside it as parquet files
 (`search.items`). Writers are the driver and the searches, each with a connection of its own. Every change is one short
-transaction, so a kill at any moment leaves whole rows. Optuna's studies are rebuilt from these rows, never recovered
-from a state of their own: two truths would diverge.
+transaction, so a kill at any moment leaves whole rows, and each may be done twice with the effect of once, so that it
+can be tried again when the connection is lost. Optuna's studies are rebuilt from these rows, never recovered from a
+state of their own: two truths would diverge.
+
+What a change costs does not grow with the study: numbers are counted in one row (`totals`), not found by looking.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from evaluators._types import Score
 
-SCHEMA_VERSION = 1
-_metadata = sa.MetaData()
-_meta = sa.Table("meta", _metadata, sa.Column("key", sa.String, primary_key=True), sa.Column("value", sa.String))
-_points = sa.Table(
-    "points",
-    _metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("key", sa.String, nullable=False, unique=True),
-    sa.Column("search", sa.String),
-    sa.Column("method", sa.String),
-    sa.Column("params", sa.String, nullable=False, server_default="{}"),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False, server_default="1"),
-    sa.Column("owner", sa.String),
-    sa.Column("reason", sa.String),
-    sa.Column("asked", sa.Float),
-    sa.Column("finished", sa.Float),
-    sa.Column("seconds", sa.Float),
-    sa.Column("turn", sa.Integer),
-)
-_scores = sa.Table(
-    "scores",
-    _metadata,
-    sa.Column("point", sa.String, sa.ForeignKey("points.id"), primary_key=True),
-    sa.Column("split", sa.String, primary_key=True),
-    sa.Column("evaluator", sa.String, primary_key=True),
-    sa.Column("language", sa.String, primary_key=True),
-    sa.Column("value", sa.Float, nullable=False),
-    sa.Column("stderr", sa.Float, nullable=False),
-    sa.Column("n", sa.Integer, nullable=False),
-)
-_events = sa.Table(
-    "events",
-    _metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("detail", sa.String, nullable=False),
-)
+from ._study import tables
+from ._study.database import PATIENCE_S, connect, reach, retried, shown, url_of
 
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
 Scores = Mapping[tuple[str, str], Score]
 """(evaluator, language) -> score; language "" is the score over all languages."""
 
@@ -88,155 +57,326 @@ class Point:
     turn: int | None
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Running sums of a study, over all its searches and resumes.
+
+    Attributes:
+        candidates: merges (or points of a score function) entered.
+        turns: points scored.
+        items: items that those were scored on, over all evaluators.
+        seconds: of evaluation, failed candidates included.
+        wall: seconds in which a driver worked on it, up to the last candidate that ended.
+    """
+
+    candidates: int = 0
+    turns: int = 0
+    items: int = 0
+    seconds: float = 0.0
+    wall: float = 0.0
+
+
 class Store:
     """Rows of one run. `owner` marks the driver that writes; what a later driver took over ignores the earlier one."""
 
-    def __init__(self, path: Path, owner: str = "") -> None:
-        self.path, self.owner = path, owner
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 60.0})
+    def __init__(self, place: Path | str, owner: str = "", patience_s: float = PATIENCE_S) -> None:
+        """Open lazily.
 
-        @sa.event.listens_for(self._engine, "connect")
-        def _pragmas(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")  # with WAL: safe against kill -9, not a power cut
-            connection.execute("PRAGMA foreign_keys=ON")
+        Args:
+            place: a SQLite file or a database URL (`_study.database.url_of`).
+            owner: of what this driver enters.
+            patience_s: how long a lost connection is tried again.
+
+        Raises:
+            UserError: no such kind of database, or its driver is not installed.
+        """
+        self.place, self.owner, self.patience_s = place, owner, patience_s
+        self.url = url_of(place)
+        self.engine = connect(self.url)
+        self._clock: tuple[float, float] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (self.path, self.owner)
+        return Store, (self.place, self.owner, self.patience_s)
+
+    def __str__(self) -> str:
+        return shown(self.url)
+
+    def _write(self, change: Callable[[sa.Connection], T]) -> T:
+        """One transaction; `change` has the same effect when it is done twice."""
+
+        def once() -> T:
+            with self.engine.begin() as connection:
+                return change(connection)
+
+        return retried(once, self.url, self.patience_s)
+
+    def _read(self, query: Callable[[sa.Connection], T]) -> T:
+        def once() -> T:
+            with self.engine.connect() as connection:
+                return query(connection)
+
+        return retried(once, self.url, self.patience_s)
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return self._read(lambda connection: connection.execute(query).all())
+
+    def reach(self) -> None:
+        """Look whether the database is there and ours, or empty.
+
+        Raises:
+            UserError: it cannot be reached, or holds something else.
+        """
+        reach(self.engine, self.url, tuple(tables.METADATA.tables))
 
     def create(self) -> None:
-        """Make the tables if they are not there yet; called once by the driver before any search starts."""
-        _metadata.create_all(self._engine)
+        """Make the tables if they are not there yet; called once by the driver before any search starts.
+
+        Raises:
+            UserError: the database cannot be reached, or holds something else.
+        """
+        self.reach()
+        tables.METADATA.create_all(self.engine)
         self.put("schema", SCHEMA_VERSION)
+
+        def count(connection: sa.Connection) -> None:
+            if connection.execute(sa.select(tables.META.c.key).where(tables.META.c.key == "totals")).first() is None:
+                counted = json.dumps(asdict(_counted(connection)))
+                connection.execute(sa.insert(tables.META).values(key="totals", value=counted))
+
+        self._write(count)
 
     def close(self) -> None:
         """Give the connections back."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def put(self, key: str, value: Any) -> None:
         """Keep a JSON value under `key`, replacing what was there."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(_meta).where(_meta.c.key == key))
-            connection.execute(sa.insert(_meta).values(key=key, value=json.dumps(value)))
+
+        def change(connection: sa.Connection) -> None:
+            connection.execute(sa.delete(tables.META).where(tables.META.c.key == key))
+            connection.execute(sa.insert(tables.META).values(key=key, value=json.dumps(value)))
+
+        self._write(change)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The JSON value kept under `key`."""
-        with self._engine.connect() as connection:
-            row = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == key)).first()
+        query = sa.select(tables.META.c.value).where(tables.META.c.key == key)
+        row = self._read(lambda connection: connection.execute(query).first())
         return default if row is None else json.loads(row.value)
+
+    def start_clock(self) -> None:
+        """Count wall time from now on, on top of what earlier drivers spent."""
+        self._clock = (self.totals().wall, time.monotonic())
+
+    def wall(self) -> float:
+        """Seconds in which drivers worked on the study, this one included since its `start_clock`."""
+        if self._clock is None:
+            return self.totals().wall
+        before, start = self._clock
+        return before + time.monotonic() - start
+
+    def totals(self) -> Totals:
+        """The running sums."""
+        return Totals(**self.get("totals", {}))
 
     def log(self, kind: str, **detail: Any) -> None:
         """Append an event."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.insert(_events).values(at=time.time(), kind=kind, detail=json.dumps(detail)))
+        row = {"at": time.time(), "kind": kind, "detail": json.dumps(detail)}
+
+        def change(connection: sa.Connection) -> None:
+            same = [tables.EVENTS.c[name] == value for name, value in row.items()]
+            if connection.execute(sa.select(tables.EVENTS.c.number).where(*same)).first() is None:
+                connection.execute(sa.insert(tables.EVENTS).values(**row))
+
+        self._write(change)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind, oldest first, each with its time under `at` (Unix seconds)."""
-        query = sa.select(_events).where(_events.c.kind == kind).order_by(_events.c.number)
-        with self._engine.connect() as connection:
-            return [{"at": row.at, **json.loads(row.detail)} for row in connection.execute(query)]
+        query = sa.select(tables.EVENTS).where(tables.EVENTS.c.kind == kind).order_by(tables.EVENTS.c.number)
+        return [{"at": row.at, **json.loads(row.detail)} for row in self._rows(query)]
 
     def add_model(self, name: str, kind: str, key: str) -> None:
         """Enter an unmerged point (base, expert, baseline), RUNNING until scored; one that FAILED gets another try.
 
         A run cannot go on without it, so whoever runs again has mended what was wrong.
         """
-        with self._engine.begin() as connection:
-            known = connection.execute(sa.select(_points.c.id).where(_points.c.id == name)).first()
-            if known is None:
-                row: dict[str, Any] = {"id": name, "kind": kind, "key": key, "state": "RUNNING", "asked": time.time()}
-                connection.execute(sa.insert(_points).values(**row, owner=self.owner))
-            else:
-                failed = _points.c.state == "FAILED"
-                again = sa.update(_points).where(_points.c.id == name, failed).values(state="RUNNING", reason=None)
-                connection.execute(again)
-                self._try_again(connection, _points.c.id == name)
+        now = time.time()
 
-    def add_candidate(self, key: str, search: str, method: str, params: Mapping[str, Any]) -> tuple[Point, bool]:
-        """Enter a merge; (the row, whether it is new). The same merge asked twice is one row."""
-        with self._engine.begin() as connection:
-            # Taken before reading, so that two searches never draw the same number.
-            connection.exec_driver_sql("UPDATE meta SET value = value WHERE key = 'schema'")
-            row = connection.execute(sa.select(_points).where(_points.c.key == key)).mappings().first()
+        def change(connection: sa.Connection) -> None:
+            known = connection.execute(sa.select(tables.POINTS.c.id).where(tables.POINTS.c.id == name)).first()
+            if known is None:
+                row: dict[str, Any] = {"id": name, "kind": kind, "key": key, "state": "RUNNING", "asked": now}
+                connection.execute(sa.insert(tables.POINTS).values(**row, owner=self.owner))
+            else:
+                failed = tables.POINTS.c.state == "FAILED"
+                again = (
+                    sa.update(tables.POINTS)
+                    .where(tables.POINTS.c.id == name, failed)
+                    .values(state="RUNNING", reason=None)
+                )
+                connection.execute(again)
+                self._try_again(connection, tables.POINTS.c.id == name)
+
+        self._write(change)
+
+    def add_candidate(
+        self, key: str, search: str, method: str, params: Mapping[str, Any], kind: str = "merge"
+    ) -> tuple[Point, bool]:
+        """Enter a candidate; (the row, whether it is new). The same candidate asked twice is one row."""
+        found = self.add_within(math.inf, key, search, method, params, kind)
+        assert found is not None, "there is no limit"
+        return found
+
+    def add_within(
+        self, limit: float, key: str, search: str, method: str, params: Mapping[str, Any], kind: str = "merge"
+    ) -> tuple[Point, bool] | None:
+        """`add_candidate` where the study has fewer than `limit` of its kind; None where it has not."""
+        now = time.time()
+        values: dict[str, Any] = {"kind": kind, "key": key, "search": search, "method": method}
+        values |= {"params": json.dumps(params), "state": "RUNNING", "asked": now, "owner": self.owner}
+
+        def change(connection: sa.Connection) -> tuple[Point, bool] | None:
+            # Locked before reading, so that two searches never draw the same number.
+            totals = _locked_totals(connection)
+            row = connection.execute(sa.select(tables.POINTS).where(tables.POINTS.c.key == key)).mappings().first()
             if row is not None:
-                self._try_again(connection, _points.c.key == key)
-                return _point(row), False
-            count = connection.execute(sa.select(sa.func.count()).where(_points.c.kind == "merge")).scalar_one()
-            values: dict[str, Any] = {
-                "id": str(count + 1),
-                "kind": "merge",
-                "key": key,
-                "search": search,
-                "method": method,
-            }
-            values |= {
-                "params": json.dumps(params),
-                "state": "RUNNING",
-                "asked": time.time(),
-                "owner": self.owner,
-            }
-            connection.execute(sa.insert(_points).values(**values))
-            row = connection.execute(sa.select(_points).where(_points.c.key == key)).mappings().one()
+                mine = row["owner"] == self.owner and row["asked"] == now  # written by a try whose answer was lost
+                if not mine:
+                    self._try_again(connection, tables.POINTS.c.key == key)
+                return _point(row), mine
+            if limit < math.inf and _number_of(connection, kind) >= limit:
+                return None
+            values["id"] = str(totals["candidates"] + 1)
+            connection.execute(sa.insert(tables.POINTS).values(**values))
+            _keep_totals(connection, totals | {"candidates": totals["candidates"] + 1})
+            row = connection.execute(sa.select(tables.POINTS).where(tables.POINTS.c.key == key)).mappings().one()
             return _point(row), True
+
+        return self._write(change)
 
     def _try_again(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
         """Count that an interrupted scoring begins anew; what is COMPLETE or FAILED is not touched."""
-        again = {"tries": _points.c.tries + 1, "owner": self.owner}
-        connection.execute(sa.update(_points).where(which, _points.c.state == "RUNNING").values(**again))
+        again = {"tries": tables.POINTS.c.tries + 1, "owner": self.owner}
+        connection.execute(sa.update(tables.POINTS).where(which, tables.POINTS.c.state == "RUNNING").values(**again))
 
-    def finish(self, point: str, seconds: float, split: str, scores: Scores) -> bool:
-        """Mark a point COMPLETE with its scores; False when another driver took it over meanwhile."""
-        with self._engine.begin() as connection:
-            turn = sa.select(sa.func.coalesce(sa.func.max(_points.c.turn), 0) + 1).scalar_subquery()
-            done = connection.execute(
-                sa.update(_points)
-                .where(_points.c.id == point, _points.c.state == "RUNNING", _points.c.owner == self.owner)
-                .values(state="COMPLETE", finished=time.time(), seconds=seconds, turn=turn)
-            )
-            if done.rowcount == 0:
-                return False
-            connection.execute(sa.insert(_scores), _score_rows(point, split, scores))
+    def forget(self, search: str) -> None:
+        """Remove the candidates of a search that are under way: it was stopped, and nothing of them was scored."""
+        under_way = (tables.POINTS.c.search == search, tables.POINTS.c.state == "RUNNING")
+        self._write(lambda connection: connection.execute(sa.delete(tables.POINTS).where(*under_way)))
+
+    def finish(self, point: str, seconds: float, split: str, scores: Scores, *, state: str = "COMPLETE") -> bool:
+        """Mark a point COMPLETE, or PRUNED by a race, with its scores; False when another driver took it over."""
+        now, items = time.time(), sum(score.n for (_, language), score in scores.items() if not language)
+
+        def change(connection: sa.Connection) -> bool:
+            totals = _locked_totals(connection)
+            turn = totals["turns"] + 1
+            end = {"state": state, "finished": now, "seconds": seconds, "turn": turn}
+            if not self._end(connection, point, end):
+                return self._ended(connection, point, state)
+            connection.execute(sa.insert(tables.SCORES), _score_rows(point, split, scores))
+            _keep_totals(connection, self._spent(totals, seconds) | {"turns": turn, "items": totals["items"] + items})
             return True
+
+        return self._write(change)
 
     def fail(self, point: str, seconds: float, reason: str) -> bool:
         """Mark a point FAILED with its reason; False when another driver took it over meanwhile."""
-        with self._engine.begin() as connection:
-            done = connection.execute(
-                sa.update(_points)
-                .where(_points.c.id == point, _points.c.state == "RUNNING", _points.c.owner == self.owner)
-                .values(state="FAILED", finished=time.time(), seconds=seconds, reason=reason[:2000])
-            )
-            return bool(done.rowcount)
+        now = time.time()
+
+        def change(connection: sa.Connection) -> bool:
+            totals = _locked_totals(connection)
+            end = {"state": "FAILED", "finished": now, "seconds": seconds, "reason": reason[:2000]}
+            if not self._end(connection, point, end):
+                return self._ended(connection, point, "FAILED")
+            _keep_totals(connection, self._spent(totals, seconds))
+            return True
+
+        return self._write(change)
+
+    def _end(self, connection: sa.Connection, point: str, end: Mapping[str, Any]) -> bool:
+        mine = (tables.POINTS.c.id == point, tables.POINTS.c.state == "RUNNING", tables.POINTS.c.owner == self.owner)
+        return bool(connection.execute(sa.update(tables.POINTS).where(*mine).values(**end)).rowcount)
+
+    def _ended(self, connection: sa.Connection, point: str, state: str) -> bool:
+        """Whether this very driver ended the point that way: a try whose answer was lost."""
+        mine = (tables.POINTS.c.id == point, tables.POINTS.c.state == state, tables.POINTS.c.owner == self.owner)
+        return connection.execute(sa.select(tables.POINTS.c.id).where(*mine)).first() is not None
+
+    def _spent(self, totals: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        wall = totals["wall"]
+        if self._clock is not None:
+            wall = max(wall, self._clock[0] + time.monotonic() - self._clock[1])
+        return {**totals, "seconds": totals["seconds"] + seconds, "wall": wall}
 
     def add_scores(self, point: str, split: str, scores: Scores) -> None:
         """Add a split's scores to a point scored before (the confirmation)."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(_scores).where(_scores.c.point == point, _scores.c.split == split))
-            connection.execute(sa.insert(_scores), _score_rows(point, split, scores))
+
+        def change(connection: sa.Connection) -> None:
+            connection.execute(
+                sa.delete(tables.SCORES).where(tables.SCORES.c.point == point, tables.SCORES.c.split == split)
+            )
+            connection.execute(sa.insert(tables.SCORES), _score_rows(point, split, scores))
+
+        self._write(change)
 
     def take_over(self) -> None:
         """Make this driver the owner of all work that an earlier one left under way."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.update(_points).where(_points.c.state == "RUNNING").values(owner=self.owner))
+        mine = sa.update(tables.POINTS).where(tables.POINTS.c.state == "RUNNING").values(owner=self.owner)
+        self._write(lambda connection: connection.execute(mine))
 
     def points(self, search: str | None = None) -> tuple[Point, ...]:
-        """All points, or those of one search, in the order in which they were asked."""
-        query = sa.select(_points).order_by(_points.c.asked, _points.c.id)
+        """All points, models first, or those of one search; candidates in the order in which they were asked."""
+        query = sa.select(tables.POINTS)
         if search is not None:
-            query = query.where(_points.c.search == search)
-        with self._engine.connect() as connection:
-            return tuple(_point(row) for row in connection.execute(query).mappings())
+            query = query.where(tables.POINTS.c.search == search)
+        rows = self._read(lambda connection: connection.execute(query).mappings().all())
+        # By number and not by time: a clock may be set back, and two may be asked in the same moment.
+        return tuple(sorted((_point(row) for row in rows), key=_order))
 
     def scores(self, split: str, points: Sequence[str] | None = None) -> dict[str, dict[tuple[str, str], Score]]:
         """Point id -> its scores on a split."""
-        query = sa.select(_scores).where(_scores.c.split == split)
-        if points is not None:
-            query = query.where(_scores.c.point.in_(points))
         found: dict[str, dict[tuple[str, str], Score]] = {}
-        with self._engine.connect() as connection:
-            for row in connection.execute(query):
+        # Databases bound the number of a statement's parameters.
+        chunks = [None] if points is None else [points[i : i + 500] for i in range(0, len(points), 500)]
+        for chunk in chunks:
+            query = sa.select(tables.SCORES).where(tables.SCORES.c.split == split)
+            if chunk is not None:
+                query = query.where(tables.SCORES.c.point.in_(chunk))
+            for row in self._rows(query):
                 found.setdefault(row.point, {})[row.evaluator, row.language] = Score(row.value, row.stderr, row.n)
         return found
+
+
+def _order(point: Point) -> tuple[int, float]:
+    return (int(point.id), 0.0) if point.id.isdigit() and point.search is not None else (0, point.asked or 0.0)
+
+
+def _number_of(connection: sa.Connection, kind: str) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).where(tables.POINTS.c.kind == kind)).scalar_one())
+
+
+def _locked_totals(connection: sa.Connection) -> dict[str, Any]:
+    """The running sums, with their row locked until the transaction ends."""
+    row = tables.META.c.key == "totals"
+    connection.execute(sa.update(tables.META).where(row).values(value=tables.META.c.value))
+    found: dict[str, Any] = json.loads(connection.execute(sa.select(tables.META.c.value).where(row)).scalar_one())
+    return found
+
+
+def _keep_totals(connection: sa.Connection, totals: Mapping[str, Any]) -> None:
+    connection.execute(sa.update(tables.META).where(tables.META.c.key == "totals").values(value=json.dumps(totals)))
+
+
+def _counted(connection: sa.Connection) -> Totals:
+    """The running sums of a study that was begun before they were kept."""
+    numbers = sa.select(
+        sa.func.count(tables.POINTS.c.search), sa.func.max(tables.POINTS.c.turn), sa.func.sum(tables.POINTS.c.seconds)
+    )
+    candidates, turns, seconds = connection.execute(numbers).one()
+    where = (tables.SCORES.c.split == "search", tables.SCORES.c.language == "")
+    items = connection.execute(sa.select(sa.func.sum(tables.SCORES.c.n)).where(*where)).scalar_one()
+    return Totals(int(candidates), int(turns or 0), int(items or 0), float(seconds or 0.0), float(seconds or 0.0))
 
 
 def _point(row: Mapping[Any, Any]) -> Point:

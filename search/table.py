@@ -20,7 +20,7 @@ def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     first, direction = next(iter(objectives.items()))
     points = [point for point in document["points"] if every or point["on_front"]]
     if not points:
-        return "no point is on the front yet"
+        return nothing_line(document)
     points = sorted(points, key=lambda p: p["scores"][first]["value"], reverse=direction == "max")
     picks: dict[str, list[str]] = {}
     for pick, point in document["picks"].items():
@@ -37,7 +37,8 @@ def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     for point in points:
         name = f"#{point['id']}" if point["kind"] == "merge" else point["id"]
         scores = [_score(point["scores"][objective]) for objective in objectives]
-        mark = "" if point["on_front"] else " (off the front)" if point["feasible"] else " (infeasible)"
+        off = " (dropped by a race)" if point["state"] == "PRUNED" else " (off the front)"
+        mark = "" if point["on_front"] else off if point["feasible"] else " (infeasible)"
         made = _made(point) + mark
         rows.append(
             [
@@ -53,25 +54,71 @@ def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     split = (
         "confirmed on the report split" if document["split"] == "report" else "on the search split, not confirmed yet"
     )
-    tail = (
-        f"{count} points on the front, {split}; hypervolume {document['hypervolume']:.4f}; value ± one standard error"
+    tail = f"{count} points on the front, {split}; value ± one standard error"
+    lines = (
+        columns(rows),
+        tail,
+        volume_line(document),
+        gap_line(document),
+        saving_line(document),
+        ended_line(document),
     )
-    return "\n".join(line for line in (columns(rows), tail, gap_line(document)) if line)
+    return "\n".join(line for line in lines if line)
+
+
+def nothing_line(document: Mapping[str, Any]) -> str:
+    """Why the front is empty: nothing was scored, or nothing keeps the constraints, and then what comes closest."""
+    from ._study.least import least_infeasible, missed
+
+    scored = [point for point in document["points"] if point["state"] == "COMPLETE"]
+    if not scored or any(point["feasible"] for point in scored):
+        return "no point is on the front yet"
+    least = scored[least_infeasible([point["violations"] for point in scored])]
+    name = f"#{least['id']}" if least["kind"] == "merge" else least["id"]
+    return f"no point keeps all constraints; the least infeasible, {name}, misses {missed(least['violations'])}"
+
+
+def ended_line(document: Mapping[str, Any]) -> str:
+    """Why the searches ended; "" while none has."""
+    searches: dict[str, list[str]] = {}
+    for search, reason in document.get("stopped", {}).items():
+        searches.setdefault(reason, []).append(search)
+    parts = [f"{', '.join(names)}: {reason}" for reason, names in searches.items()]
+    return f"searches ended by: {'; '.join(parts)}" if parts else ""
+
+
+def volume_line(document: Mapping[str, Any]) -> str:
+    """The hypervolume as measured, and the interval for the true one of the same front."""
+    low, high = document["hypervolume_interval"]
+    measured, optimism = document["hypervolume"], document["hypervolume_optimism"]
+    return (
+        f"hypervolume {measured:.4f} as measured, on average {optimism:.4f} too large; "
+        f"true one {low:.4f} to {high:.4f} ({document['level']:.0%} interval)"
+    )
 
 
 def gap_line(document: Mapping[str, Any]) -> str:
     """How much better the merges looked to the search than on items it never saw; "" before the confirmation."""
-    merges = [point for point in document["points"] if point["kind"] == "merge" and "search_scores" in point]
-    if not merges:
+    gaps: Mapping[str, Mapping[str, Any]] = document["optimism"]
+    if not gaps:
         return ""
-    gaps = []
-    for name, direction in document["objectives"].items():
-        differences = [p["search_scores"][name]["value"] - p["scores"][name]["value"] for p in merges]
-        sign = 1.0 if direction == "max" else -1.0
-        gaps.append(f"{name} {100 * sign * sum(differences) / len(differences):+.1f}")
+    texts = [f"{n} {100 * g['value']:+.1f} ({100 * g['low']:+.1f} to {100 * g['high']:+.1f})" for n, g in gaps.items()]
+    merges = next(iter(gaps.values()))["points"]
     return (
-        f"optimism of the search, mean over its {len(merges)} confirmed merges (+: it promised more than the report "
-        f"split kept), points: {', '.join(gaps)}"
+        f"optimism of the search, mean over its {merges} confirmed merges (+: it promised more than the report split "
+        f"kept), points and {document['level']:.0%} interval: {', '.join(texts)}"
+    )
+
+
+def saving_line(document: Mapping[str, Any]) -> str:
+    """What races saved; "" where none dropped a merge."""
+    spent = document["items"]
+    if not spent["dropped"]:
+        return ""
+    share = spent["scored"] / spent["full"]
+    return (
+        f"races dropped {spent['dropped']} merges before their last item: {spent['scored']:,} items scored, "
+        f"{share:.0%} of {spent['full']:,}"
     )
 
 

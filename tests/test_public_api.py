@@ -17,6 +17,8 @@ def test_the_public_list() -> None:
         "Merge",
         "Recipe",
         "Score",
+        "Study",
+        "StudyPoint",
         "UserError",
         "check",
         "export",
@@ -24,6 +26,7 @@ def test_the_public_list() -> None:
         "load_recipe",
         "report",
         "run",
+        "search",
         "write_demo",
     ]
     assert dir(mergefront) == sorted([*mergefront.__all__, "__version__"])

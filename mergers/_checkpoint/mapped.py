@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._errors import InputError
+from .._execution.threads import in_order
 from .safetensors import Slot, layout
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _ZEROS = bytes(1 << 20)
 _maps: list[tuple[int, int]] = []  # addresses of the maps being written, which alone `release` may touch
 
 
-def write_file(file: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor], None]) -> None:
+def write_file(file: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor], None], *, at_once: int = 1) -> None:
     """Write one safetensors file of `slots`, in that order: whole and on the disk, or not there at all.
 
     Room for all of it is taken first. Pages that were written leave the process (and the page cache) as soon as
@@ -41,6 +42,7 @@ def write_file(file: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor],
         slots: wide types first, so that every tensor can be mapped (see `layout`).
         fill: called once per slot with a contiguous CPU tensor of the slot's type and shape, holding zeros; it
             writes the values there and must not keep the tensor.
+        at_once: calls of `fill` at the same time.
 
     Raises:
         InputError: the disk or the limit on file sizes has too little room.
@@ -52,7 +54,7 @@ def write_file(file: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor],
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             _reserve(descriptor, places[-1])
-            _fill(descriptor, head, places, slots, fill)
+            _fill(descriptor, head, places, slots, fill, at_once)
             os.fsync(descriptor)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
@@ -113,7 +115,12 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def _fill(
-    descriptor: int, head: bytes, places: Sequence[int], slots: Sequence[Slot], fill: Callable[[Slot, Tensor], None]
+    descriptor: int,
+    head: bytes,
+    places: Sequence[int],
+    slots: Sequence[Slot],
+    fill: Callable[[Slot, Tensor], None],
+    at_once: int,
 ) -> None:
     import torch
 
@@ -123,9 +130,14 @@ def _fill(
     span = (whole.data_ptr(), whole.data_ptr() + places[-1])
     _maps.append(span)
     handed = 0
+
+    def one(place: tuple[Slot, int, int]) -> int:
+        slot, start, stop = place
+        fill(slot, whole[start:stop].view(getattr(torch, slot.dtype)).view(slot.shape))
+        return stop
+
     try:
-        for slot, start, stop in zip(slots, places, places[1:], strict=False):
-            fill(slot, whole[start:stop].view(getattr(torch, slot.dtype)).view(slot.shape))
+        for stop in in_order(one, zip(slots, places, places[1:], strict=False), at_once, "write"):
             if stop - handed >= _AT_ONCE:
                 page = handed // mmap.PAGESIZE * mmap.PAGESIZE
                 mapped.madvise(mmap.MADV_DONTNEED, page, stop - page)

@@ -21,7 +21,7 @@ __all__ = ["CARRIED", "carry_files", "new_directory", "release", "write_weights"
 
 
 def write_weights(
-    folder: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor], None], *, shard_bytes: int
+    folder: Path, slots: Sequence[Slot], fill: Callable[[Slot, Tensor], None], *, shard_bytes: int, at_once: int = 1
 ) -> tuple[str, ...]:
     """Write `model.safetensors`, or shards and their index, into `folder`.
 
@@ -33,6 +33,7 @@ def write_weights(
         slots: the tensors, in the order in which they are spread over the files.
         fill: see `write_file`. Called once per tensor, file by file; within a file wide types come first.
         shard_bytes: largest file; a tensor larger than this gets a file of its own.
+        at_once: see `write_file`.
 
     Returns:
         Lines that say what was kept.
@@ -52,7 +53,7 @@ def write_weights(
     if needed > free:
         raise no_room(folder.parent, "the output", needed, free)
     for i in missing:
-        write_file(folder / names[i], ordered[i], fill)
+        write_file(folder / names[i], ordered[i], fill, at_once=at_once)
     if len(shards) > 1:
         placed = {slot.name: name for name, shard in zip(names, shards, strict=True) for slot in shard}
         index = {"metadata": {"total_size": sum(slot.size for slot in slots)}, "weight_map": placed}

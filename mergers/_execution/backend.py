@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._plan import Clipped, Rank, Ranked, Sparse, Weighted
+from .._plan import Clipped, Rank, Ranked, Sparse, Touched, Weighted
 from .scratch import scratch
 
 Sums = np.ndarray[Any, np.dtype[np.float64]]
@@ -45,6 +45,11 @@ class Backend(Protocol):
         """The same; `keys[i]` is 0 where a `Ranked` mask keeps an entry."""
 
     def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
+        """The same."""
+
+    def touched(
+        self, base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int, stop: int
+    ) -> int:
         """The same."""
 
     def nonfinite(self, tensor: Tensor) -> int:
@@ -124,6 +129,13 @@ class _Torch:
         from .kernels import blocks
 
         return blocks.clipped(base, expert, plan, out, start, stop)
+
+    def touched(
+        self, base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int, stop: int
+    ) -> int:
+        from .kernels import blocks
+
+        return blocks.touched(base, experts, plan, out, start, stop)
 
     def nonfinite(self, tensor: Tensor) -> int:
         step = 1 << 20
@@ -228,6 +240,13 @@ class _Numba(_Torch):
         from .kernels import cpu
 
         return cpu.clipped(cpu.raw(base), cpu.raw(expert), plan, cpu.raw(out), start, stop)
+
+    def touched(
+        self, base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int, stop: int
+    ) -> int:
+        from .kernels import cpu
+
+        return cpu.touched(cpu.raw(base), [cpu.raw(x) for x in experts], plan, cpu.raw(out), start, stop)
 
     def nonfinite(self, tensor: Tensor) -> int:
         from .kernels import cpu

@@ -11,12 +11,15 @@ from torch import Tensor
 from .._checkpoint.reader import Reader
 from .._errors import InputError
 from .._maths.draw import Draw
-from .._plan import Blocks, Clipped, Plan, Ranked, Sparse, Weighted
+from .._plan import Blocks, Clipped, Plan, Ranked, Sparse, Touched, Weighted
 from .._schema import TASK_VECTORS, Method
 from .._spec import Plain
 from .backend import backend
 from .statistics import Inputs, Memory, Statistics, blocks
 from .threads import in_threads, spans_of
+
+Fused = Weighted | Sparse | Clipped | Touched
+"""Plans that a backend carries out in one pass."""
 
 FUSED_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types that the kernels read and write; others pass through float32."""
@@ -57,7 +60,7 @@ def execute(
     if not isinstance(plan, Weighted) or (inputs.base is not None and plan.base == 0):
         refuse()
     flat = out.view(-1)
-    if isinstance(plan, (Weighted, Sparse, Clipped)):
+    if isinstance(plan, Fused):
         bad = _fused(plan, inputs, statistics, flat, threads)
     elif isinstance(plan, Blocks):
         bad = _blocked(plan, inputs, flat, threads)
@@ -131,7 +134,9 @@ def stored(reader: Reader, name: str, device: torch.device) -> Tensor:
     return (tensor if tensor.dtype in FUSED_TYPES else tensor.to(torch.float32)).reshape(-1)
 
 
-def _fused(plan: Weighted | Sparse | Clipped, inputs: Inputs, statistics: Statistics, out: Tensor, threads: int) -> int:
+def _fused(
+    plan: Weighted | Sparse | Clipped | Touched, inputs: Inputs, statistics: Statistics, out: Tensor, threads: int
+) -> int:
     kernels = backend(out.device)
     spans = spans_of(out.numel(), kernels.cut, threads)
     base, experts = inputs.base, inputs.experts
@@ -143,6 +148,9 @@ def _fused(plan: Weighted | Sparse | Clipped, inputs: Inputs, statistics: Statis
     if isinstance(plan, Clipped):
         clipped = plan
         return sum(in_threads(lambda span: kernels.clipped(origin, experts[0], clipped, out, *span), spans, threads))
+    if isinstance(plan, Touched):
+        touched = plan
+        return sum(in_threads(lambda span: kernels.touched(origin, experts, touched, out, *span), spans, threads))
     sparse = plan
     keys = [
         statistics.keys(index, mask)[0] if isinstance(mask, Ranked) else None for index, mask in enumerate(plan.masks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
@@ -27,27 +27,34 @@ def spans_of(size: int, cut: int, threads: int) -> tuple[tuple[int, int], ...]:
 
 def in_threads(work: Callable[[T], R], things: Iterable[T], threads: int) -> list[R]:
     """`[work(thing) for thing in things]`, `threads` at a time; after an error nothing new is begun."""
+    return list(in_order(work, things, threads, "merge"))
+
+
+def in_order(work: Callable[[T], R], things: Iterable[T], threads: int, purpose: str) -> Iterator[R]:
+    """`work(thing)` of each thing in order, some begun ahead; after an error nothing new is begun, and nothing is left.
+
+    Work of one purpose may wait for work of another, not for its own: every purpose has its own threads.
+    """
     if threads <= 1:
-        return [work(thing) for thing in things]
-    results: list[R] = []
+        yield from map(work, things)
+        return
     flying: deque[Future[R]] = deque()
-    pool = _pool(threads)
+    pool = _pool(threads, purpose)
     try:
         for thing in things:
             flying.append(pool.submit(work, thing))
             if len(flying) >= _AHEAD * threads:
-                results.append(flying.popleft().result())
+                yield flying.popleft().result()
         while flying:
-            results.append(flying.popleft().result())
+            yield flying.popleft().result()
     finally:
         for waiting in flying:
             waiting.cancel()
         wait(flying)
-    return results
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, purpose: str) -> ThreadPoolExecutor:
     """Threads in which torch does not start threads of its own: these would wait for each other's processors."""
     import torch
 
@@ -59,7 +66,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)  # of this thread, and of threads to come
         there.wait(_START_S)
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="merge")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=purpose)
     list(pool.map(begin, range(threads)))
     torch.set_num_threads(before)
     return pool

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search import layers
 from search._recipe.yaml_text import KeyPath
 from search.errors import Problem, shown
 from search.recipe import ExistingExpert, Recipe, TrainedBaseline, TrainedExpert
@@ -46,6 +47,8 @@ def inspect(recipe: Recipe) -> Models:
             problems += _differences(recipe, path, name, base, found)
     if base is not None:
         _lengths(recipe, base, problems, warnings)
+        groups = layers.problem_of(recipe, base.names)
+        problems += [] if groups is None else [groups]
     problems += _counts(recipe)
     parameters = 0 if base is None else sum(math.prod(base.shape(name)) for name in base.names)
     return Models(parameters, tuple(problems), tuple(warnings))

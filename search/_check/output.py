@@ -71,7 +71,8 @@ def _resumed(recipe: Recipe, lock: Path, refuse: Any, other: str) -> tuple[Probl
         cause = f"{type(error).__name__}: {error}"
         return tuple(refuse(f"holds a run whose {LOCK} cannot be read ({cause})", other))
     listed = ", ".join(changed[:8]) + (f" and {len(changed) - 8} more" if len(changed) > 8 else "")
-    return tuple(refuse(f"holds another recipe's run; these keys differ: {listed or 'none known here'}", other))
+    remedy = f"{other}; with --fork {lock.parent} it takes over what is still valid"
+    return tuple(refuse(f"holds another recipe's run; these keys differ: {listed or 'none known here'}", remedy))
 
 
 def _harmless(entry: Path, recipe: Recipe) -> bool:

@@ -1,23 +1,21 @@
-"""Constraints as written in a recipe: `over_refusal >= base - 0.02`, `min_language(general) >= base`, `harm <= 0.1`."""
+"""Constraints as in a recipe: `refusal <= base + 0.02`, `min_language(general) >= base * 0.95`, `harm <= 0.1`."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from search.errors import suggestion
+from search import aggregates
+from search.aggregates import Aggregate, AggregateError
 
-AGGREGATES = ("mean", "min_language")
-EXAMPLE = 'write it as "NAME >= base - 0.02", "min_language(NAME) >= base" or "NAME <= 0.1"'
+EXAMPLE = 'write it as "NAME >= base - 0.02", "min_language(NAME) >= base * 0.95" or "NAME <= 0.1"'
 
-_NAME = r"[A-Za-z_][\w.-]*"
-_LEFT = re.compile(rf"(?:(?P<aggregate>{_NAME})\s*\(\s*(?P<inner>{_NAME})\s*\)|(?P<name>{_NAME}))")
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RIGHT = re.compile(
-    rf"(?:(?P<relative>[A-Za-z_]\w*)(?:\s*(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?|(?P<bound>[+-]?{_NUMBER}))"
+    rf"(?:(?P<relative>[A-Za-z_]\w*)(?:\s*\*\s*(?P<factor>{_NUMBER}))?(?:\s*(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?"
+    rf"|(?P<bound>[+-]?{_NUMBER}))"
 )
 _EXACT = 1e-12  # what 64-bit sums such as 0.93 - 0.02 lose; far below any score's standard error
 
@@ -27,26 +25,31 @@ class Constraint:
     """A score that must stay on one side of a bound.
 
     Attributes:
-        aggregate: "mean" over all items, or "min_language": the lowest of the languages' scores.
-        evaluator: the recipe's name of the evaluator.
-        op: ">=" or "<=".
+        score: what is bounded: an evaluator, or an aggregate over its languages.
+        op: ">=" or "<="; it also says which languages are the worst.
         relative: None for an absolute bound, "base" for the base model's score under the same aggregate.
         offset: added to the relative score, in the score's own unit; the bound itself if `relative` is None.
+        factor: of the relative score.
     """
 
-    aggregate: Literal["mean", "min_language"]
-    evaluator: str
+    score: Aggregate
     op: Literal[">=", "<="]
     relative: Literal["base"] | None
     offset: float
+    factor: float = 1.0
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the bound is a lower one."""
+        return self.op == ">="
 
     def __str__(self) -> str:
         """The canonical text; `parse(str(constraint)) == constraint`."""
-        left = self.evaluator if self.aggregate == "mean" else f"{self.aggregate}({self.evaluator})"
         if self.relative is None:
-            return f"{left} {self.op} {self.offset!r}"
+            return f"{self.score} {self.op} {self.offset!r}"
+        times = "" if self.factor == 1 else f" * {self.factor!r}"
         shift = "" if self.offset == 0 else f" {'-' if self.offset < 0 else '+'} {abs(self.offset)!r}"
-        return f"{left} {self.op} {self.relative}{shift}"
+        return f"{self.score} {self.op} {self.relative}{times}{shift}"
 
 
 class ConstraintError(ValueError):
@@ -70,39 +73,29 @@ def parse(text: str) -> Constraint:
     if op not in (">=", "<="):
         raise ConstraintError(f"'{op}' is not a comparison of constraints", "use >= or <=")
     left_text, _, right_text = (part.strip() for part in text.partition(op))
-    left, right = _LEFT.fullmatch(left_text), _RIGHT.fullmatch(right_text)
-    if left is None or right is None:
-        side = left_text if left is None else right_text
-        if side.endswith("%"):
-            raise ConstraintError(f"cannot read '{side}'", "write a share, such as 0.02 for 2 %")
-        raise ConstraintError(f"cannot read '{side}'")
-    aggregate = left["aggregate"] or "mean"
-    if aggregate not in AGGREGATES:
-        if aggregate == "cvar":
-            raise ConstraintError("not available yet: constraints on cvar", "use min_language(NAME)")
-        raise ConstraintError(f"unknown aggregate '{aggregate}'", suggestion(aggregate, AGGREGATES))
+    right = _RIGHT.fullmatch(right_text)
+    try:
+        score = aggregates.parse(left_text)
+    except AggregateError as error:
+        remedy = EXAMPLE if error.remedy == aggregates.EXAMPLE else error.remedy
+        raise ConstraintError(error.rule, remedy) from None
+    if right is None:
+        if right_text.endswith("%"):
+            raise ConstraintError(f"cannot read '{right_text}'", "write a share, such as 0.02 for 2 %")
+        raise ConstraintError(f"cannot read '{right_text}'")
+    factor = 1.0
     if right["relative"] is None:
         relative, offset = None, float(right["bound"])
     elif right["relative"] == "base":
         relative, offset = "base", float((right["sign"] or "+") + (right["offset"] or "0"))
+        factor = float(right["factor"] or "1")
     else:
         raise ConstraintError(f"'{right['relative']}' is not a bound", "compare with base or with a number")
-    if not math.isfinite(offset):
+    if not math.isfinite(offset) or not math.isfinite(factor):
         raise ConstraintError("the bound must be finite")
-    return Constraint(
-        aggregate="min_language" if aggregate == "min_language" else "mean",
-        evaluator=left["inner"] or left["name"],
-        op=">=" if op == ">=" else "<=",
-        relative="base" if relative else None,
-        offset=offset,
-    )
-
-
-def aggregated(constraint: Constraint, value: float, languages: Mapping[str, float]) -> float:
-    """The number that `constraint` bounds, from a score over all items and the scores by language (may be empty)."""
-    if constraint.aggregate == "min_language" and languages:
-        return min(languages.values())
-    return value
+    if factor == 0:
+        raise ConstraintError("base * 0 is no bound relative to the base", "compare with a number")
+    return Constraint(score, ">=" if op == ">=" else "<=", "base" if relative else None, offset, factor)
 
 
 def margin(constraint: Constraint, value: float, base_value: float) -> float:
@@ -113,7 +106,7 @@ def margin(constraint: Constraint, value: float, base_value: float) -> float:
         value: the candidate's score under the constraint's aggregate; finite.
         base_value: the base's score under the same aggregate; unused if the bound is absolute.
     """
-    bound = constraint.offset + (base_value if constraint.relative == "base" else 0.0)
+    bound = constraint.offset + (constraint.factor * base_value if constraint.relative == "base" else 0.0)
     distance = bound - value if constraint.op == ">=" else value - bound
     assert math.isfinite(distance), (constraint, value, base_value)
     return 0.0 if abs(distance) < _EXACT else distance

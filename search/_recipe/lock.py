@@ -16,7 +16,7 @@ def identity(dump: Mapping[str, Any]) -> dict[str, Any]:
     Where the work runs, how much of it, and what is exported at the end do not; the engine and the data type do.
     """
     kept: dict[str, Any] = {key: value for key, value in dump.items() if key not in _LEFT_OUT}
-    kept["search"] = {key: value for key, value in dump["search"].items() if key != "candidates"}
+    kept["search"] = {key: value for key, value in dump["search"].items() if key not in ("candidates", "stop")}
     kept["cluster"] = {"evaluators": {"engine": dump["cluster"]["evaluators"]["engine"]}}
     kept["export"] = {"dtype": dump["export"]["dtype"]}
     for section in ("experts", "baselines"):

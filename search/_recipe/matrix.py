@@ -34,11 +34,13 @@ class Expanded:
     Attributes:
         value: name -> entry, without `matrix` keys, in the recipe's order.
         origin: path in the expanded recipe -> path in the file, for all paths below a matrix entry.
+        axes: name -> axis -> value, for entries that a matrix made.
         problems: what is wrong with the matrices themselves.
     """
 
     value: dict[str, Any]
     origin: dict[KeyPath, KeyPath]
+    axes: dict[str, Mapping[str, Scalar]]
     problems: tuple[Problem, ...]
 
 
@@ -47,6 +49,7 @@ def expand(document: Document, section: str) -> Expanded:
     entries = document.value.get(section)
     value: dict[str, Any] = {}
     origin: dict[KeyPath, KeyPath] = {}
+    made_of: dict[str, Mapping[str, Scalar]] = {}
     problems: list[Problem] = []
     made_by: dict[str, str] = {}
 
@@ -85,7 +88,8 @@ def expand(document: Document, section: str) -> Expanded:
             value[name] = body if not combination else _substitute(body, combination, (section, name), at, origin)
             if combination:
                 origin[section, name] = at
-    return Expanded(value, origin, tuple(problems))
+                made_of[name] = combination
+    return Expanded(value, origin, made_of, tuple(problems))
 
 
 def _axes_problem(document: Document, axes: Any, at: KeyPath, pattern: str) -> Problem | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
+from search import aggregates
 from search._recipe.fields import Size, Text, as_list, number, one_of, plugin, refusal, tuple_of, whole
 from search.errors import suggestion
 
@@ -129,7 +130,8 @@ def _pick(value: Any, info: ValidationInfo) -> str:
         raise refusal("is empty", 'a # starts a comment: quote a number ("#12")', value=None)
     text = str(value) if isinstance(value, str) else ""
     objectives = (info.context or {}).get("objectives")
-    known = (*PICKS, *(f"best-{name}" for name in objectives or ()))
+    named = [pick for pick in PICKS if pick != "safest" or objectives is None or aggregates.safety(objectives)]
+    known = (*named, *(f"best-{name}" for name in objectives or ()))
     if text in known or (text[:1] == "#" and text[1:].isdecimal()):
         return text
     if text.startswith("best-") and objectives is None and len(text) > 5:

@@ -96,6 +96,8 @@ def _scores(raw: Any) -> dict[str, dict[str, Any]]:
             kept[name] = {
                 "v": value,
                 "se": stderr,
+                "low": score.get("low"),
+                "high": score.get("high"),
                 "n": score.get("n"),
                 "split": score.get("split"),
                 "text": text,
@@ -117,9 +119,9 @@ def rows_of(front: Mapping[str, Any], run: str = "RUN") -> tuple[dict[str, Any],
 
     Returns:
         Records with id, label, kind, method, params (name and text pairs), weights (triples, see `weights_of`),
-        scores and search (by name: v, se, n, split, text), languages (by language and name, the same), feasible,
-        front, violations (constraint and gap pairs), p (probability of being on the front, or None), picks, command
-        (shell text that exports the point).
+        scores and search (by name: v, se, low, high, n, split, text), languages (by language and name, the same),
+        feasible, front, violations (constraint and gap pairs), p (probability of being on the front, or None), picks,
+        command (shell text that exports the point).
     """
     names: dict[str, list[str]] = {}
     for pick, identity in (front.get("picks") or {}).items():

@@ -38,13 +38,28 @@ def facts(view: View) -> Html:
     pairs = [
         ("Front", f"{len(front)} of {len(view['rows'])} models"),
         ("Merges scored", f"{len(merges)} by {len(view['methods'])} methods"),
-        ("Hypervolume", number(view["hypervolume"])),
+        ("Hypervolume", volume(view)),
         ("Reference point", reference or DASH),
         ("Objectives", ", ".join(f"{name} ({arrow(way)})" for name, way in view["objectives"].items())),
     ]
+    if view["items"].get("dropped"):
+        spent = view["items"]
+        share = f"{spent['scored'] / spent['full']:.0%} of {number(spent['full'])}"
+        pairs.append(("Items scored", f"{number(spent['scored'])}, {share}: {spent['dropped']} merges dropped early"))
     if view["constraints"]:
         pairs.append(("Constraints", "; ".join(view["constraints"])))
+    if view["stopped"]:
+        pairs.append(("Ended by", "; ".join(f"{name}: {reason}" for name, reason in view["stopped"].items())))
     return tag("dl", (tag("div", tag("dt", term), tag("dd", text)) for term, text in pairs), class_="facts")
+
+
+def volume(view: View) -> str:
+    """The hypervolume as measured, and the interval for the true one of the same front."""
+    text = number(view["hypervolume"])
+    if not view["interval"]:
+        return text
+    low, high = view["interval"]
+    return f"{text} as measured; true one {number(low)} to {number(high)} ({view['level']:.0%} interval)"
 
 
 def command(row: Row) -> Html:
@@ -123,9 +138,9 @@ def front_table(view: View) -> Html:
         return tag("p", "The front is empty: no feasible model has been scored on every objective.")
     objectives = view["objectives"]
 
-    def sortable(text: str, value: float | None, *, cell: str = "td") -> Html:
+    def sortable(text: str, value: float | None, *, title: str | None = None) -> Html:
         key = "" if value is None else repr(float(value))
-        return tag(cell, text, class_="num", data_value=key)
+        return tag("td", text, class_="num", data_value=key, title=title)
 
     def cells(row: Row) -> Iterable[Child]:
         name = join(row["label"], (tag("span", pick, class_="badge") for pick in row["picks"]))
@@ -135,7 +150,7 @@ def front_table(view: View) -> Html:
         yield row["method"] or DASH
         for objective in objectives:
             found = row["scores"].get(objective)
-            yield sortable(score(row, objective), found["v"] if found else None)
+            yield sortable(score(row, objective), found["v"] if found else None, title=_interval(found, view["level"]))
         yield sortable(DASH if row["p"] is None else f"{row['p']:.2f}", row["p"])
         yield ", ".join(str(split) for split in splits) or DASH
         pieces = [tag("span", piece, class_="piece") for piece in _pieces(row) or [DASH]]
@@ -150,6 +165,12 @@ def front_table(view: View) -> Html:
     example = tag("p", "Export a point (the buttons copy the command of their row): ", _code(merges[0]["command"]))
     body = (cells(row) for row in rows)
     return join(example, table(caption, head, body, numeric=numeric, class_="sortable", id="front-table"))
+
+
+def _interval(found: Mapping[str, Any] | None, level: float | None) -> str | None:
+    if not found or found["low"] is None or found["high"] is None or level is None:
+        return None
+    return f"{level:.0%} interval: {number(found['low'])} to {number(found['high'])}, {number(found['n'])} items"
 
 
 def standings_table(results: Sequence[Standing]) -> Html | None:
@@ -205,6 +226,7 @@ def optimism_section(view: View) -> Html:
                     tag("b", name),
                     f": mean gap {sum(values) / len(values):+.3f} over {len(values)} points, from {min(values):+.3f} "
                     f"to {max(values):+.3f}; {outside} outside {BOUND:g} standard errors.",
+                    _gap(view, name),
                 )
             )
     for row, found in gaps:
@@ -228,6 +250,17 @@ def optimism_section(view: View) -> Html:
     numeric = tuple(range(2, 2 + 3 * len(objectives)))
     caption = f"Search score, report score and gap ± standard error; * marks a gap outside {BOUND:g} standard errors."
     return join(tag("ul", lines), table(caption, head, body, numeric=numeric, groups=groups))
+
+
+def _gap(view: View, name: str) -> str:
+    """The optimism gap over the confirmed merges with its interval."""
+    gap = view["optimism"].get(name)
+    if not gap:
+        return ""
+    return (
+        f" Over the {count(gap['points'], 'confirmed merge')}: {gap['value']:+.3f}, {view['level']:.0%} interval "
+        f"{gap['low']:+.3f} to {gap['high']:+.3f}."
+    )
 
 
 def training_table(view: View) -> Html | None:

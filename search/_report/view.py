@@ -13,7 +13,8 @@ def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RU
 
     Args:
         front: the cleaned front document. Besides the documented keys these are shown where present: `picks`
-            (name -> id), `constraints` (texts), and in points `search_scores` (as `scores`) and
+            (name -> id), `constraints` (texts), `hypervolume_interval`, `optimism`,
+            `items`, and in points `search_scores` (as `scores`) and
             `violations` (constraint -> gap).
         history: the cleaned history; any part may be missing.
         run: the run's directory, for the export commands.
@@ -32,8 +33,13 @@ def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RU
         "run": str(front.get("run", "")),
         "objectives": objectives,
         "hypervolume": front.get("hypervolume"),
+        "interval": front.get("hypervolume_interval"),
+        "level": front.get("level"),
+        "optimism": front.get("optimism") or {},
+        "items": front.get("items") or {},
         "reference": reference,
         "constraints": [str(text) for text in front.get("constraints") or []],
+        "stopped": {str(name): str(reason) for name, reason in (front.get("stopped") or {}).items()},
         "picks": {name: str(identity) for name, identity in (front.get("picks") or {}).items()},
         "methods": list(dict.fromkeys(str(method) for method in named if method is not None)),
         "rows": rows,

@@ -1,14 +1,17 @@
 """One Gaussian process: a quadratic trend, a smooth residual, and known noise.
 
-    f(z) ~ GP(0, c^2 + a^2 v.v' + b^2 (v.v')^2 + s^2 k(|z - z'| / l)),   v = (z - 1/2) / l,   k = Matern 5/2
-    y    = f(z) + e,   e ~ N(0, h^2 stderr^2)
+    f(z) ~ GP(0, c^2 + a^2 v.v' + b^2 (v.v')^2 + q^2 |v|^2 |v'|^2 + s^2 k(|z - z'| / l))
+    y    = f(z) + e,   e ~ N(0, h^2 stderr^2),   v = (z - 1/2) / l,   k = Matern 5/2
 
 Scores of merges are close to quadratic in the coefficients (MAP, arXiv 2406.07529, from a Taylor expansion), so the
 trend carries most of what few scores can say; as part of the kernel its coefficients are integrated out with shrinkage
-instead of fitted. The length scales l (one for each feature, shared by trend and residual) have a prior whose median
-grows with the square root of the number of features (Hvarfner, Hellsten & Nardi 2024). h is the only freedom that the
-noise has: its prior sits at 1, and data move it where standard errors are wrong for the sampler's purpose (items shared
-by all points make neighbours agree better than their standard errors say).
+instead of fitted. q stands for the curvature that all directions share: whatever is overdone costs, and in many
+dimensions a prior that takes every curvature for a matter of its own needs as many scores as there are products to
+see what a dozen could tell. Many landscapes are not so round, and there q makes the model too certain: it is 0 unless
+the scores speak strongly for it. The length scales l (one for each feature, shared by trend and residual) have a prior
+whose median grows with the square root of the number of features (Hvarfner, Hellsten & Nardi 2024). h is the only
+freedom that the noise has: its prior sits at 1, and data move it where standard errors are wrong for the sampler's
+purpose (items shared by all points make neighbours agree better than their standard errors say).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ JITTER = 1e-6  # of the scores' variance
 GUESS = 0.1  # standard error where none is known, as a share of the scores' spread
 CONSTANT = 2.0  # variance of the mean, in units of the scores' variance
 ROOT5 = np.sqrt(5.0)
+EVIDENCE = 5.0  # log of a Bayes factor that Kass & Raftery (1995) call very strong; less does not buy a curvature
 FIT_POINTS = 120  # hyperparameters change little beyond; the posterior uses all points
 
 
@@ -37,7 +41,7 @@ class Model:
         y: (n,) standardised scores.
         noise: (n,) variance of `y`.
         length: (f,) length scales.
-        amplitudes: (a, b, s) of linear trend, quadratic trend and residual.
+        amplitudes: (a, b, q, s) of linear trend, quadratic trend, common curvature and residual.
         centre: of the scores.
         scale: of the scores.
         lower: (n, n) Cholesky factor of the scores' covariance.
@@ -56,24 +60,26 @@ class Model:
 
     def covariance(self, first: Array, second: Array) -> Array:
         """Prior covariance of f: (p, f), (q, f) -> (p, q)."""
-        product, residual, _ = _parts(first / self.length, second / self.length, 0.5 / self.length)
-        a, b, s = self.amplitudes**2
-        return np.asarray(CONSTANT + a * product + b * product**2 + s * residual)
+        product, bowl, residual, _ = _parts(first / self.length, second / self.length, 0.5 / self.length)
+        a, b, q, s = self.amplitudes**2
+        return np.asarray(CONSTANT + a * product + b * product**2 + q * bowl + s * residual)
 
     def variance(self, z: Array) -> Array:
         """Prior variance of f: (p,)."""
         norm = (((z - 0.5) / self.length) ** 2).sum(axis=1)
-        a, b, s = self.amplitudes**2
-        return np.asarray(CONSTANT + a * norm + b * norm**2 + s)
+        a, b, q, s = self.amplitudes**2
+        return np.asarray(CONSTANT + a * norm + (b + q) * norm**2 + s)
 
     def slope(self, z: Array, others: Array, left: Array) -> Array:
         """Gradient of sum_q left[p, q] covariance(z[p], others[q]) with respect to z[p]: (p, f)."""
         u, w = z / self.length, others / self.length
-        product, _, slope = _parts(u, w, 0.5 / self.length)
-        a, b, s = self.amplitudes**2
+        shift = 0.5 / self.length
+        product, _, _, slope = _parts(u, w, shift)
+        a, b, q, s = self.amplitudes**2
         trend = left * (a + 2 * b * product)
         bend = left * (2 * s * slope)  # d/du of k(r^2) is k' 2 (u - w)
-        found = trend @ (w - 0.5 / self.length) + bend.sum(axis=1)[:, None] * u - bend @ w
+        found = trend @ (w - shift) + bend.sum(axis=1)[:, None] * u - bend @ w
+        found += (2 * q * (left @ ((w - shift) ** 2).sum(axis=1)))[:, None] * (u - shift)
         return np.asarray(found / self.length)
 
     def mean(self, z: Array) -> Array:
@@ -81,14 +87,15 @@ class Model:
         return np.asarray(self.covariance(z, self.z) @ self.weights)
 
 
-def _parts(u: Array, w: Array, shift: Array) -> tuple[Array, Array, Array]:
-    """Scaled features -> (v.v', residual kernel, its derivative by the squared distance), each (p, q)."""
+def _parts(u: Array, w: Array, shift: Array) -> tuple[Array, Array, Array, Array]:
+    """Scaled features -> (v.v', |v|^2 |v'|^2, residual kernel, its derivative by the squared distance), each (p, q)."""
     gram = u @ w.T
     squared = np.maximum((u**2).sum(axis=1)[:, None] + (w**2).sum(axis=1)[None] - 2 * gram, 0.0)
-    product = (u - shift) @ (w - shift).T
+    v, v_other = u - shift, w - shift
+    bowl = np.outer((v**2).sum(axis=1), (v_other**2).sum(axis=1))
     distance = ROOT5 * np.sqrt(squared)
     decay = np.exp(-distance)
-    return product, (1 + distance + distance**2 / 3) * decay, -(5 / 6) * (1 + distance) * decay
+    return v @ v_other.T, bowl, (1 + distance + distance**2 / 3) * decay, -(5 / 6) * (1 + distance) * decay
 
 
 def fit(z: Array, values: Array, stderr: Array | None) -> Model:
@@ -119,19 +126,39 @@ def fit(z: Array, values: Array, stderr: Array | None) -> Model:
 
 
 def _hyperparameters(z: Array, y: Array, variance: Array, known: bool) -> tuple[Array, Array, float]:
+    """Lengths (f,), amplitudes (a, b, q, s) and the factor of the noise's standard deviation."""
+    uneven, without = _most_probable(z, y, variance, known, 0.0)
+    even, within = _most_probable(z, y, variance, known, 1.0)
+    theta = even if without - within > EVIDENCE else uneven
+    amplitudes = np.exp(theta[-5:-1])
+    amplitudes[2] *= theta is even
+    return np.exp(theta[:-5]), amplitudes, float(np.exp(theta[-1]))
+
+
+def _most_probable(z: Array, y: Array, variance: Array, known: bool, common: float) -> tuple[Array, float]:
+    """Logarithms of the hyperparameters, and minus the log of their posterior density.
+
+    Args:
+        z: (n, f) features.
+        y: (n,) standardised scores.
+        variance: (n,) of their noise.
+        known: whether that is what it is, not a guess.
+        common: 1 with common curvature, 0 without.
+    """
     count = z.shape[1]
-    # Log-normal priors, as (mean, standard deviation) of the logarithm: lengths, a, b, s, h.
+    # Log-normal priors, as (mean, standard deviation) of the logarithm: lengths, a, b, q, s, h.
     # Wide priors fit a trend through a handful of points and are then certain of it; these were chosen by how well the
     # posterior covers held-out points of the tuning problems (docs/search.md).
-    centre = np.array([*[np.log(0.6) + 0.5 * np.log(count)] * count, 0.0, 0.0, 0.0, 0.0])
-    width = np.array([*[0.35] * count, 0.5, 0.5, 0.5, 0.25 if known else 1.0])
+    # q at its median: from the centre to the middle of a face is worth a quarter of the scores' spread.
+    centre = np.array([*[np.log(0.6) + 0.5 * np.log(count)] * count, 0.0, 0.0, np.log(0.36 * count), 0.0, 0.0])
+    width = np.array([*[0.35] * count, 0.5, 0.5, 0.7, 0.5, 0.25 if known else 1.0])
 
     def cost(theta: Array) -> tuple[float, Array]:
         length = np.exp(theta[:count])
-        a, b, s, h = np.exp(2 * theta[count:])
+        a, b, q, s, h = np.exp(2 * theta[count:]) * np.array([1.0, 1.0, common, 1.0, 1.0])
         u = z / length
-        product, residual, slope = _parts(u, u, 0.5 / length)
-        matrix = CONSTANT + a * product + b * product**2 + s * residual
+        product, bowl, residual, slope = _parts(u, u, 0.5 / length)
+        matrix = CONSTANT + a * product + b * product**2 + q * bowl + s * residual
         matrix[np.diag_indices_from(matrix)] += h * variance + JITTER
         try:
             lower = cholesky(matrix, lower=True)
@@ -144,12 +171,14 @@ def _hyperparameters(z: Array, y: Array, variance: Array, known: bool) -> tuple[
         by_length = -2 * ((bend.sum(axis=1) @ u**2) - (u * (bend @ u)).sum(axis=0))
         v = u - 0.5 / length
         by_length -= (v * ((sensitivity * (a + 2 * b * product)) @ v)).sum(axis=0)
+        by_length -= 2 * q * ((sensitivity @ (v**2).sum(axis=1)) @ v**2)
         gradient = np.concatenate(
             [
                 by_length,
                 [
                     a * (sensitivity * product).sum(),
                     b * (sensitivity * product**2).sum(),
+                    q * (sensitivity * bowl).sum(),
                     s * (sensitivity * residual).sum(),
                     h * (np.diag(sensitivity) @ variance),
                 ],
@@ -160,7 +189,7 @@ def _hyperparameters(z: Array, y: Array, variance: Array, known: bool) -> tuple[
         return float(value), gradient + off / width
 
     found = minimize(cost, centre, jac=True, method="L-BFGS-B", options={"maxiter": 60}, bounds=_bounds(centre, width))
-    return np.exp(found.x[:count]), np.exp(found.x[count : count + 3]), float(np.exp(found.x[-1]))
+    return found.x, float(found.fun)
 
 
 def _bounds(centre: Array, width: Array) -> list[tuple[float, float]]:
@@ -228,8 +257,8 @@ class Paths:
         solved = solve_triangular(self.lower, half, lower=True, trans="T")
         through = left @ self.weights.T - 2 * by_deviation[:, None] * solved.T
         found = self.model.slope(z, self.nodes, through)
-        a, b, _ = self.model.amplitudes**2
+        a, b, q, _ = self.model.amplitudes**2
         v = (z - 0.5) / self.model.length
         norm = (v**2).sum(axis=1, keepdims=True)
-        found += by_deviation[:, None] * (2 * a + 4 * b * norm) * v / self.model.length
+        found += by_deviation[:, None] * (2 * a + 4 * (b + q) * norm) * v / self.model.length
         return np.asarray(self.model.scale * found)

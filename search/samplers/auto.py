@@ -14,7 +14,7 @@ from .qmc import sobol
 
 DRAWS, RAYS = 64, 64
 SCREEN_DRAWS = 16
-CLIMBERS, STEPS = 16, 48
+CLIMBERS, STEPS = 16, 24
 TOO_CLOSE = 1e-5
 
 

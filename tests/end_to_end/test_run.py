@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from evaluators._items import load_items
 from evaluators._types import Item
 from search.items import read_values
+from search.ordering import balanced
 from search.single import score_model
 
 from .world import CANDIDATES, METHODS, run, small_world
@@ -139,7 +140,7 @@ def test_an_export_answers_in_plain_transformers_as_it_was_scored(
         return bool(tokenizer.decode(answer, skip_special_tokens=True).strip() == item.answer.strip())
 
     stored = read_values(out / "items", document["picks"]["knee"], "report")["general"]
-    place = {item.id: index for index, item in enumerate(items)}
+    place = {items[index].id: position for position, index in enumerate(balanced(items))}
     assert [right(item) for item in chosen] == [bool(stored[place[item.id]]) for item in chosen]
 
 

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators._stats import (
-    _student,
-    cluster_bootstrap,
     interval,
     paired_difference,
     per_language,
     score_of,
+    student,
 )
 from evaluators._types import Item
 
@@ -91,7 +90,7 @@ def test_bad_values(values: list[float], groups: list[str], text: str) -> None:
     [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (30, 2.042), (100, 1.984)],
 )
 def test_student_quantiles(freedom: int, quantile: float) -> None:
-    assert _student(0.975, freedom) == pytest.approx(quantile, rel=0.004)
+    assert student(0.975, freedom) == pytest.approx(quantile, rel=0.004)
 
 
 def clustered(draw: np.random.Generator, groups: int, share: float) -> tuple[np.ndarray, list[str]]:
@@ -124,21 +123,3 @@ def test_interval_at_the_edges() -> None:
     assert 0.89 < low < 0.93
     assert high == 1.0
     assert interval([1.0, 0.0], ["a", "a"]) == (0.0, 1.0)
-
-
-def test_bootstrap_agrees_with_the_formula_and_is_repeatable() -> None:
-    values, groups = clustered(np.random.default_rng(1), 200, 0.6)
-    means = cluster_bootstrap(values, groups, resamples=4000, seed=7)
-    score = score_of(values, groups)
-    assert means.shape == (4000,)
-    assert means.mean() == pytest.approx(score.value, abs=0.005)
-    assert means.std() == pytest.approx(score.stderr, rel=0.08)
-    assert np.array_equal(means, cluster_bootstrap(values, groups, resamples=4000, seed=7))
-    assert not np.array_equal(means, cluster_bootstrap(values, groups, resamples=4000, seed=8))
-
-
-def test_bootstrap_draws_the_same_groups_for_every_column() -> None:
-    values, groups = clustered(np.random.default_rng(2), 50, 0.5)
-    both = cluster_bootstrap(np.stack([values, 1 - values], axis=1), groups, resamples=300, seed=0)
-    assert both.shape == (300, 2)
-    assert np.allclose(both.sum(axis=1), 1)

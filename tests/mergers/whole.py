@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mergers._maths.overlap import overlap
 from mergers._maths.select import end
-from mergers._plan import Blocks, Clipped, Rank, Weighted
+from mergers._plan import Blocks, Clipped, Rank, Touched, Weighted
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class Whole:
             yield first, tuple(x for x in others if x is not None), start
 
 
-def run(plan: Weighted | Clipped | Blocks, experts: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
+def run(plan: Weighted | Clipped | Touched | Blocks, experts: Sequence[Tensor], base: Tensor | None = None) -> Tensor:
     """The merge that `plan` stands for, in the tensors' own type."""
     whole = Whole(experts, base)
     if isinstance(plan, Blocks):
@@ -82,6 +83,9 @@ def run(plan: Weighted | Clipped | Blocks, experts: Sequence[Tensor], base: Tens
         assert base is not None
         move = (plan.scale * (experts[0] - base)).numpy()
         return torch.from_numpy(np.clip(move, -plan.limit, plan.limit).astype(move.dtype)) + base
+    if isinstance(plan, Touched):
+        assert base is not None
+        return overlap(base, experts, 0, epsilon=plan.epsilon, scales=plan.scales)
     number = experts[0].numpy().dtype.type
     terms: list[Any] = [number(c) * x.numpy() for c, x in zip(plan.experts, experts, strict=True)]
     if base is not None and plan.base != 0:

@@ -19,6 +19,7 @@ from mergers._spec import weights
 from search.items import scores_of
 from search.objective import AS_IT_IS, Grader, Job
 from search.space import space_of
+from search.stopping import Rules
 from search.store import Store
 from search.study import SearchPlan, run_search
 
@@ -85,7 +86,7 @@ def plan(folder: Path, method: str = "linear", **changes: Any) -> SearchPlan:
         "objectives": OBJECTIVES,
         "constraints": (),
         "sampler": "auto",
-        "candidates": 12,
+        "rules": Rules(candidates=12),
         "in_flight": 2,
         "seed": 7,
         "graders": graders(),

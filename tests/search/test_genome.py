@@ -9,8 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search._recipe.layer_groups import LayerGroups
 from search.errors import UserError
 from search.genome import recipe_text
+from search.layers import groups_of
 from search.recipe import Recipe, parse_recipe
 
 GENOME: dict[str, Any] = {"models": ["org/one", "org/two"], "merge_method": "ties", "base_model": "org/base"}
@@ -79,14 +81,45 @@ def test_what_a_recipe_cannot_hold_is_said() -> None:
         "# * apply_chat_template: false",
         "# * fewshot_as_multiturn: true",
         "# * tokenizer_source: union",
-        "# layer_granularity was 8 layers, interpolated between groups",
-        '# filters were ["self_attn", "mlp"]',
+        "# smooth was true: weights were interpolated between groups",
+        '# filters were ["self_attn", "mlp"], besides groups of layers',
+        "# density was searched for each model",
         "# allow_negative_weights was true",
         "# normalize was true; a search takes the method's default, false",
         "# weights of the sum were one_task 1, wikitext -0.5",
         "# TODO: exact_match is no such measure",
     ):
         assert said in text, said
+
+
+@pytest.mark.parametrize(
+    ("genome", "expected"),
+    [
+        ({}, LayerGroups(groups=1)),
+        ({"layer_granularity": 0}, LayerGroups(groups=1)),
+        ({"layer_granularity": 8}, LayerGroups(layers=8)),
+        ({"layer_granularity": 1, "filters": ["mlp"]}, LayerGroups(layers=1)),
+        ({"filters": ["self_attn", "mlp"]}, LayerGroups(by="kind", kinds=("attention", "mlp"))),
+        ({"filters": ["mlp", "q_proj"]}, LayerGroups(groups=1)),
+    ],
+)
+def test_granularity_and_filters_become_layer_groups(genome: dict[str, Any], expected: LayerGroups) -> None:
+    text, recipe = made(genome)
+    assert recipe.search.layer_groups == expected
+    lost = bool(genome.get("filters")) and expected.by != "kind"
+    assert ("filters were" in text) == lost
+
+
+def test_groups_are_those_of_mergekit_evolve() -> None:
+    genomes = pytest.importorskip("mergekit.evo.genome")
+    names = ("model.embed_tokens.w", *(f"model.layers.{n}.mlp.w" for n in range(6)), "model.norm.w", "lm_head.w")
+    groups = groups_of(made({"layer_granularity": 2})[1].search.layer_groups, names, lambda: ())
+    definition = genomes.ModelGenomeDefinition(models=["a", "b"], merge_method="linear", layer_granularity=2)
+    genome = object.__new__(genomes.ModelGenome)
+    genome.definition, genome.num_layers = definition, 6
+    slices = genome._discrete_config_slices(3, 1, {"weight": genome.initial_genotype()[:, :, :, 0]})
+    ranges = [entry["sources"][0]["layer_range"] for entry in slices]
+    assert groups.names == tuple(f"layers{first}-{end - 1}" for first, end in ranges)
 
 
 def test_the_defaults_of_normalize_are_compared() -> None:

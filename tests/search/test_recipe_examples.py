@@ -65,7 +65,6 @@ NOT_YET = [
     (20, "experts.aligned.from", "not available yet: training from another expert"),
     (20, "experts.aligned.lora", "not available yet: LoRA experts"),
     (20, "experts.aligned.trainer", "not available yet: trainer dpo"),
-    (39, "search.stages", "not available yet: several stages"),
 ]
 
 

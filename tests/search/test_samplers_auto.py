@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import moocore
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.linalg import solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import approx_fprime
 
 from search.samplers import History, Problem, believed
 from search.samplers import _moves as moves
 from search.samplers._features import features, from_sticks, to_sticks
-from search.samplers._gp import fit, paths
+from search.samplers._gp import Model, fit, paths
 from search.samplers._improvement import improvement
 from search.samplers._types import Array
 from search.samplers.auto import auto
@@ -124,6 +126,31 @@ def model_and_points(seed: int = 0):  # type: ignore[no-untyped-def]
     return models, rng.random((40, 3)), rng
 
 
+def with_curvature(model: Model, amplitude: float) -> Model:
+    changed = replace(model, amplitudes=np.array([*model.amplitudes[:2], amplitude, model.amplitudes[3]]))
+    lower = cholesky(changed.covariance(model.z, model.z) + np.diag(model.noise), lower=True)
+    return replace(changed, lower=lower, weights=cho_solve((lower, True), model.y))
+
+
+def test_common_curvature_is_taken_where_scores_speak_for_it_alone() -> None:
+    rng = np.random.default_rng(4)
+    z, other = rng.random((40, 12)), rng.random((200, 12))
+
+    def bowl(at: Array) -> Array:
+        return np.asarray(((at - 0.3) ** 2).sum(axis=1))
+
+    def one_direction(at: Array) -> Array:
+        return np.asarray((at @ np.linspace(-1.0, 1.0, 12)) ** 2)
+
+    noise = 0.03 * rng.normal(size=40)
+    round_one, ridge = (fit(z, shape(z) + noise, np.full(40, 0.03)) for shape in (bowl, one_direction))
+    assert round_one.amplitudes[2] > 0
+    assert ridge.amplitudes[2] == 0
+    # 40 scores for 91 coefficients: without the curvature half of the spread stays unexplained.
+    predicted = round_one.centre + round_one.scale * round_one.mean(other)
+    assert np.std(predicted - bowl(other)) < 0.25 * np.std(bowl(other))
+
+
 def test_draws_have_the_mean_and_the_spread_of_the_exact_posterior() -> None:
     (model, _), z, rng = model_and_points()
     drawn = paths(model, np.zeros((0, 3)), 4000, rng).at(z)
@@ -158,9 +185,11 @@ def test_improvement_is_the_exact_hypervolume_that_draws_add() -> None:
     assert np.abs(mine - exact).max() < 0.02 * exact.max()
 
 
+@pytest.mark.parametrize("curved", [False, True])
 @pytest.mark.parametrize("constrained", [False, True])
-def test_gradients_are_those_of_finite_differences(constrained: bool) -> None:
+def test_gradients_are_those_of_finite_differences(constrained: bool, curved: bool) -> None:
     models, z, rng = model_and_points()
+    models = [with_curvature(model, 3.0 * curved) for model in models]
     drawn = tuple(paths(model, z[:2], 16, rng) for model in models)
     limit = (paths(fit(models[0].z, models[0].z.sum(axis=1) - 1.5, None), z[:2], 16, rng),) if constrained else ()
     gain = improvement(drawn, limit, (), np.array([0.6, 0.6]), np.ones(2), 64, 1)

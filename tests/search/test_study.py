@@ -8,6 +8,7 @@ import pytest
 from cluster.local import LocalPool
 from search._recipe.constraints import parse
 from search.items import items_file, read_values
+from search.stopping import Rules
 from search.study import SearchFailed, run_search
 
 from .landscape import Landscape, plan, search_in, store_in
@@ -61,7 +62,7 @@ def test_failed_candidates_are_data(tmp_path: Path) -> None:
 
 def test_ten_failures_in_a_row_end_the_search_with_the_last_reason(tmp_path: Path) -> None:
     with pytest.raises(SearchFailed, match=r"10 candidates of linear failed in a row; .*fell over"):
-        search_in(tmp_path, plan(tmp_path, candidates=40), Landscape(raise_above=-1))
+        search_in(tmp_path, plan(tmp_path, rules=Rules(candidates=40)), Landscape(raise_above=-1))
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 5, 11, 12])
@@ -137,7 +138,7 @@ def test_same_seed_same_sequence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["auto", "tpe", "nsga2", "random", "qmc", "gp"])
 @pytest.mark.parametrize("method", ["linear", "ties"])
 def test_every_sampler_stays_in_bounds(tmp_path: Path, sampler: str, method: str) -> None:
-    wanted = plan(tmp_path, method, sampler=sampler, candidates=14)
+    wanted = plan(tmp_path, method, sampler=sampler, rules=Rules(candidates=14))
     store = search_in(tmp_path, wanted)
     bounds = {d.name: d for d in wanted.space.dimensions}
     for point in store.points(method):

@@ -16,6 +16,7 @@ def document() -> dict[str, Any]:
     def point(name: str, kind: str, general: float, harm: float, **more: Any) -> dict[str, Any]:
         made: dict[str, Any] = {
             "method": None,
+            "state": "COMPLETE",
             "params": {},
             "weights": {},
             "feasible": True,
@@ -30,7 +31,15 @@ def document() -> dict[str, Any]:
     return {
         "objectives": {"general": "max", "harm": "min"},
         "split": "report",
+        "level": 0.9,
         "hypervolume": 0.5,
+        "hypervolume_interval": [0.41, 0.53],
+        "hypervolume_optimism": 0.03,
+        "optimism": {
+            "general": {"value": 0.02, "stderr": 0.01, "low": 0.0034, "high": 0.0366, "points": 1},
+            "harm": {"value": 0.02, "stderr": 0.01, "low": -0.0034, "high": 0.0434, "points": 1},
+        },
+        "items": {"scored": 300, "full": 400, "dropped": 0},
         "picks": {"knee": "3", "best-harm": "3"},
         "points": [
             point("a", "expert", 0.9, 0.5),
@@ -50,15 +59,26 @@ def test_the_front_as_a_table() -> None:
     assert "ties: a 0.25 b 0.75; density 0.50" in lines[3]
     assert lines[3].endswith("knee, best-harm")
     assert "2 points on the front, confirmed on the report split" in lines[4]
-    assert "general +2.0, harm +2.0" in lines[5], "both promised more: general higher, harm lower"
+    assert "0.5000 as measured, on average 0.0300 too large; true one 0.4100 to 0.5300 (90% interval)" in lines[5]
+    assert "over its 1 confirmed merges" in lines[6]
+    assert "general +2.0 (+0.3 to +3.7), harm +2.0 (-0.3 to +4.3)" in lines[6]
+    assert len(lines) == 7, "no race dropped anything"
     assert "#4" not in "\n".join(lines)
     assert "#4" in front_table(document(), every=True)
 
 
 def test_nothing_on_the_front_is_said() -> None:
-    empty = document() | {"points": []}
+    empty = document() | {"points": [], "optimism": {}}
     assert front_table(empty) == "no point is on the front yet"
     assert gap_line(empty) == ""
+
+
+def test_what_a_race_saved_is_said_and_what_it_dropped_is_marked() -> None:
+    raced = document() | {"items": {"scored": 300, "full": 400, "dropped": 1}}
+    raced["points"][2]["state"] = "PRUNED"
+    text = front_table(raced, every=True)
+    assert "races dropped 1 merges before their last item: 300 items scored, 75% of 400" in text
+    assert "(dropped by a race)" in text
 
 
 def test_columns_align() -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..._maths.draw import Draw
-from ..._plan import Band, Clipped, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Weighted
+from ..._maths.overlap import overlap
+from ..._plan import Band, Clipped, Everything, Mask, Nothing, Random, Rank, Ranked, Sparse, Touched, Weighted
 
 _CPU_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 20  # entries: a CPU's second-level cache, a device's launch overhead
 
@@ -88,6 +89,18 @@ def clipped(base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int
     for low, high in _stretches(out, start, stop):
         delta = (expert[low:high].float() - base[low:high].float()).mul_(_single(plan.scale))
         broken += _write(delta.clamp_(-plan.limit, plan.limit).add_(base[low:high].float()), out[low:high])
+    return broken
+
+
+def touched(
+    base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int = 0, stop: int | None = None
+) -> int:
+    """Write the differences of those that touch an entry into entries start .. stop - 1 of `out`; see `weighted`."""
+    broken = 0
+    for low, high in _stretches(out, start, stop):
+        pieces = [expert[low:high].float() for expert in experts]
+        merged = overlap(base[low:high].float(), pieces, 0, epsilon=plan.epsilon, scales=plan.scales)
+        broken += _write(merged, out[low:high])
     return broken
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..._maths.draw import Draw
-from ..._plan import NOTHING_YET, Band, Clipped, Everything, Mask, Nothing, Random, Ranked, Sparse, Weighted
+from ..._plan import NOTHING_YET, Band, Clipped, Everything, Mask, Nothing, Random, Ranked, Sparse, Touched, Weighted
 from ._order import rank, ranks
 from ._raw import STEP, Raw, Stretch, raw, scratch
 
@@ -37,6 +37,7 @@ __all__ = [
     "ranks",
     "raw",
     "sparse",
+    "touched",
     "weighted",
 ]
 
@@ -148,6 +149,17 @@ def clipped(base: Raw, expert: Raw, plan: Clipped, out: Raw, start: int, stop: i
     stretch = Stretch([base, expert, out], start, stop)
     numbers = np.float32(plan.scale), np.float32(plan.limit)
     bad = kernel(stretch.addresses, stretch.codes, *numbers, stretch.whole, stretch.rest)
+    stretch.finish()
+    return bad
+
+
+def touched(base: Raw, experts: Sequence[Raw], plan: Touched, out: Raw, start: int, stop: int) -> int:
+    """Write entries [start, stop) of the differences of those that touch them; see `weighted`."""
+    from ._compiled.elementwise import touched as kernel
+
+    stretch = Stretch([base, *experts, out], start, stop)
+    scales = np.array(plan.scales, dtype=np.float32)
+    bad = kernel(stretch.addresses, stretch.codes, np.float32(plan.epsilon), scales, stretch.whole, stretch.rest)
     stretch.finish()
     return bad
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .jit import kernel
-from .lanes import STEP, every, select, tally
+from .lanes import STEP, every, magnitude, select, tally
 from .memory import beyond, load, store
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -49,6 +49,29 @@ def clipped(addresses: Array, codes: Array, scale: np.float32, limit: np.float32
             move = (load(at[1], codes[1], entry) - base) * every(scale)
             move = select(move > top, top, select(move < bottom, bottom, move))
             bad += store(at[2], codes[2], entry, move + base, valid)
+    return bad
+
+
+@kernel
+def touched(addresses: Array, codes: Array, epsilon: np.float32, scales: Array, whole: int, rest: int) -> int:
+    """Write the merge of `_plan.Touched`; columns b, experts, output. Counts what is not finite."""
+    bad, experts = 0, scales.size
+    none, one = every(np.float32(0)), every(np.float32(1))
+    for part in range(2 if rest else 1):
+        first, last, valid = (whole, whole + STEP, rest) if part else (0, whole, STEP)
+        at = addresses[part]
+        for entry in range(first, last, STEP):
+            base = load(at[0], codes[0], entry)
+            sum_, alone, number = none, none, none
+            for i in range(experts):
+                delta = load(at[1 + i], codes[1 + i], entry) - base
+                touches = magnitude(delta) > every(epsilon)
+                delta = select(touches, delta, none)
+                sum_ = sum_ + delta
+                alone = alone + every(scales[i]) * delta
+                number = number + select(touches, one, none)
+            shared = sum_ / select(number > one, number, one)
+            bad += store(at[1 + experts], codes[1 + experts], entry, select(number > one, shared, alone) + base, valid)
     return bad
 
 

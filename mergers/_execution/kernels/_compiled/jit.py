@@ -15,9 +15,14 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# numba reads its tables of types and functions at the first call: half a second, at import instead.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
 
 # Divisions by zero give inf or nan, as in numpy. No fastmath: the same bytes on every machine.
 _compiled: Any = partial(numba.njit, nogil=True, error_model="numpy")

@@ -1,0 +1,305 @@
+"""What racing saves: the same search with and without stages, on made-up merges with items.
+
+    python -m benchmarks.race --out benchmarks/results/race.json [--seeds 5] [--tasks t] [--peers random,nsga2,auto]
+    python -m benchmarks.race --out benchmarks/results/race.json --replay RUN
+
+For each task, sampler and seed the search runs twice over the same bank of items, with the same number of candidates:
+once with every candidate scored on all items, once with stages. Figures: the share of items that the race scored, the
+true hypervolume of the measured front (points scored in full that no other dominates) in the race, divided by that
+of the full search, and how often a dropped candidate was in truth not dominated by the front it was compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+
+from search.aggregates import Aggregate
+from search.front import hypervolume
+from search.history import machine
+from search.race import Race, current_front, judge
+from search.uncertainty import Quantity, measured
+
+from ._items import Bank, make_bank
+from ._search_merges import synthetic
+from ._search_peers import make_peer
+from ._search_tasks import Array, Task
+
+STAGES, PROBABILITY, TOLERANCE = (0.1, 0.2, 0.4, 1.0), 0.9, 0.02
+CANDIDATES = 96
+TEMPLATES = 60  # in six languages: 360 items for each evaluator, as in the demo
+
+
+def tasks() -> tuple[Task, ...]:
+    """Made-up merges; `merge-worst-language` has the lowest language as its second objective."""
+    both = ((0, "mean"), (1, "mean"))
+    return (
+        synthetic("merge-objective-d4", seed=11, experts=2, groups=2, by="objective", tuning=True),
+        synthetic("merge-language-k6", seed=13, experts=6, by="language", objectives=both, tuning=True),
+        synthetic("merge-objective-d4b", seed=21, experts=2, groups=2, by="objective", tuning=False),
+        synthetic("merge-objective-d12b", seed=23, experts=4, groups=3, by="objective", tuning=False),
+        synthetic("merge-language-k6b", seed=24, experts=6, by="language", objectives=both, tuning=False),
+    )
+
+
+def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates: int) -> dict[str, Any]:
+    """One search; `race.stages` of (1.0,) scores every candidate in full."""
+    sampler = make_peer(peer, task.problem, seed)
+    names = tuple(bank.layouts)
+    done: dict[str, list[Array]] = {name: [] for name in names}
+    true: list[Array] = []
+    items = wrong = dropped = 0
+    seconds = []
+    rates = task.measure.rates  # type: ignore[attr-defined]  # a synthetic task's
+    starts = len(task.problem.starts)
+    for number in range(starts + candidates):
+        x = sampler.ask()
+        # The same point gets the same results in both searches, whenever it is asked.
+        key = int(np.abs(np.round(x, 6) * 1e6).sum() * 7919) % 2**31
+        results = bank.results(rates(x[None])[0], key)
+        truth = task.truth(x[None])[0]
+        cut = {name: len(layout.groups) for name, layout in bank.layouts.items()}
+        for stage in range(len(race.stages) if number >= starts else 1):
+            if number < starts:
+                break
+            items += sum(stop - first for _, first, stop in race.ranges(stage))
+            if stage == len(race.stages) - 1:
+                break
+            cut = {name: race.ends(name)[stage] for name in names}
+            every = {name: np.concatenate(done[name]) for name in names}
+            index = current_front(race, every)
+            before = time.perf_counter()
+            verdict = judge(race, {n: results[n][:, : cut[n]] for n in names}, {n: every[n][index] for n in names})
+            seconds.append(time.perf_counter() - before)
+            if verdict.drop:
+                rivals = np.array(true)[index]
+                slack = race.tolerance * (rivals.max(axis=0) - np.array(race.reference))
+                wrong += not (rivals + slack >= truth).all(axis=1).any()
+                dropped += 1
+                break
+            cut = {name: len(layout.groups) for name, layout in bank.layouts.items()}
+        else:
+            raise AssertionError
+        seen = {name: results[name][:, : cut[name]] for name in names}
+        values = measured(bank.layouts, seen, race.objectives)[0]
+        errors = np.array([_stderr(bank, seen, q) for q in race.objectives])
+        sampler.tell(x, values, errors)
+        if all(cut[name] == len(bank.layouts[name].groups) for name in names):
+            true.append(truth)
+            for name in names:
+                done[name].append(results[name])
+    every = {name: np.concatenate(done[name]) for name in names}
+    values, truths = measured(bank.layouts, every, race.objectives), np.array(true)
+    front = moocore.is_nondominated(values, maximise=True, keep_weakly=True)
+    directions = task.problem.directions
+    return {
+        "items": items,
+        "dropped": dropped,
+        "wrong": wrong,
+        "true": hypervolume(truths[front], directions, race.reference),
+        "found": hypervolume(truths, directions, race.reference),
+        "measured": hypervolume(values, directions, race.reference),
+        "decision_seconds": statistics.median(seconds) if seconds else None,
+    }
+
+
+def _stderr(bank: Bank, seen: dict[str, Array], quantity: Quantity) -> float:
+    from evaluators._stats import score_of
+
+    layout = bank.layouts[quantity.evaluator]
+    values = seen[quantity.evaluator][0]
+    return score_of(values, layout.groups[: len(values)]).stderr
+
+
+def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """The pair of searches of one seed."""
+    evaluators = 1 + max(index for index, _ in task.measure.objectives)  # type: ignore[attr-defined]
+    bank = make_bank(evaluators, 6, settings["templates"], seed)
+    quantities = tuple(
+        Quantity(Aggregate("mean" if kind == "mean" else "min_language", f"e{index}"))
+        for index, kind in task.measure.objectives  # type: ignore[attr-defined]
+    )
+    reference = tuple(task.references["wide"].tolist())
+
+    def race(stages: tuple[float, ...]) -> Race:
+        return Race(
+            stages,
+            settings["probability"],
+            quantities,
+            task.problem.directions,
+            reference,
+            (),
+            bank.layouts,
+            settings["tolerance"],
+            seed,
+        )
+
+    full = search(task, bank, race((1.0,)), peer, seed, settings["candidates"])
+    raced = search(task, bank, race(tuple(settings["stages"])), peer, seed, settings["candidates"])
+    return {
+        "task": task.name,
+        "templates": settings["templates"],
+        "peer": peer,
+        "seed": seed,
+        "items_share": raced["items"] / full["items"],
+        "hypervolume_true": raced["true"] / full["true"],
+        "hypervolume_measured": raced["measured"] / full["measured"],
+        "dropped": raced["dropped"],
+        "wrong": raced["wrong"],
+        "decision_seconds": raced["decision_seconds"],
+    }
+
+
+def replay(run: Path) -> list[dict[str, Any]]:
+    """The merges of a finished run, in the order in which they were scored, put through the race of its own items.
+
+    For all objectives of its recipe and for the first two: share of the items, and the measured hypervolume of what was
+    scored in full, divided by that of all.
+    """
+    from itertools import count
+
+    from search.graders import load_graders
+    from search.items import items_file
+    from search.rundir import read_run
+    from search.uncertainty import layouts_of, objectives_of
+
+    with read_run(run) as opened:
+        graders = load_graders(opened.recipe)
+        every = [point for point in opened.store.points() if point.state == "COMPLETE"]
+        points = sorted(every, key=lambda point: (point.kind == "merge", point.turn or 0))
+        reference = tuple(opened.store.get("reference"))
+        objectives = dict(opened.recipe.search.objectives)
+    import pyarrow.parquet as pq
+
+    values: dict[str, Array] = {}
+    for grader in graders:
+        # By id: a run of an earlier version holds them in another order.
+        rows = []
+        for point in points:
+            table = pq.read_table(items_file(run / "items", point.id, "search"))
+            known = {
+                item: value
+                for name, item, value in zip(
+                    *(table[c].to_pylist() for c in ("evaluator", "item", "value")), strict=True
+                )
+                if name == grader.name
+            }
+            rows.append([known[item.id] for item in grader.split("search")])
+        values[grader.name] = np.array(rows, dtype=np.float64)
+    found = []
+    for chosen in dict.fromkeys((len(objectives), 2)):
+        wanted = dict(list(objectives.items())[:chosen])
+        quantities = objectives_of(wanted)
+        layouts = {q.evaluator: layouts_of(graders, "search")[q.evaluator] for q in quantities}
+        directions = tuple(wanted.values())
+        race = Race(STAGES, PROBABILITY, quantities, directions, reference[:chosen], (), layouts, TOLERANCE)
+        done = [index for index, point in enumerate(points) if point.kind != "merge"]
+        merges = [index for index, point in enumerate(points) if point.kind == "merge"]
+        items = 0
+        for index in merges:
+            for stage in count():
+                items += sum(stop - first for _, first, stop in race.ranges(stage))
+                if stage == len(STAGES) - 1:
+                    done.append(index)
+                    break
+                full = {name: values[name][done] for name in layouts}
+                rivals = current_front(race, full)
+                part = {name: values[name][[index], : race.ends(name)[stage]] for name in layouts}
+                if judge(race, part, {name: rows[rivals] for name, rows in full.items()}).drop:
+                    break
+        exact = measured(layouts, values, quantities)
+        volumes = [hypervolume(exact[rows], directions, reference[:chosen]) for rows in (done, range(len(points)))]
+        every_item = len(merges) * sum(len(layout.groups) for layout in layouts.values())
+        found.append(
+            {
+                "objectives": list(wanted),
+                "merges": len(merges),
+                "items_share": items / every_item,
+                "hypervolume_measured": volumes[0] / volumes[1],
+            }
+        )
+    return found
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over seeds for each task, sampler and number of items, then the median of those over tasks."""
+    medians: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        mine = [r for r in rows if _key(r) == _key(row) and r["task"] == row["task"]]
+        medians.setdefault(_key(row), {})[row["task"]] = {
+            key: round(statistics.median(r[key] for r in mine), 4)
+            for key in ("items_share", "hypervolume_true", "hypervolume_measured")
+        }
+    return {
+        peer: {
+            "tasks": by_task,
+            "items_share": round(statistics.median(m["items_share"] for m in by_task.values()), 4),
+            "hypervolume_true": round(statistics.median(m["hypervolume_true"] for m in by_task.values()), 4),
+            "seeds": len({row["seed"] for row in rows if _key(row) == peer}),
+            "dropped": sum(row["dropped"] for row in rows if _key(row) == peer),
+            "wrong": sum(row["wrong"] for row in rows if _key(row) == peer),
+        }
+        for peer, by_task in medians.items()
+    }
+
+
+def _key(row: dict[str, Any]) -> str:
+    return f"{row['peer']}, {6 * row['templates']} items"
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--tasks", default="", help="part of a name")
+    arguments.add_argument("--peers", default="random,nsga2,auto")
+    arguments.add_argument("--candidates", type=int, default=CANDIDATES)
+    arguments.add_argument("--probability", type=float, default=PROBABILITY)
+    arguments.add_argument("--tolerance", type=float, default=TOLERANCE)
+    arguments.add_argument("--stages", default=",".join(map(str, STAGES)))
+    arguments.add_argument("--templates", type=int, default=TEMPLATES, help="groups of six items, by evaluator")
+    arguments.add_argument("--append", action="store_true", help="to the runs that the file holds")
+    arguments.add_argument("--replay", type=Path, metavar="RUN", help="a finished run, and nothing else")
+    options = arguments.parse_args()
+    if options.replay:
+        result = json.loads(options.out.read_text()) if options.out.exists() else {}
+        result["replay"] = replay(options.replay)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result["replay"], indent=1))
+        return
+    settings = {
+        "stages": [float(share) for share in options.stages.split(",")],
+        "probability": options.probability,
+        "tolerance": options.tolerance,
+        "candidates": options.candidates,
+        "templates": options.templates,  # of the last call; each run has its own
+    }
+    known = json.loads(options.out.read_text()) if options.append and options.out.exists() else {}
+    rows = known.get("runs", [])
+    for task in (task for task in tasks() if options.tasks in task.name):
+        for peer in options.peers.split(","):
+            for seed in range(options.seeds):
+                rows.append(run(task, peer, seed, settings))
+            mine = rows[-options.seeds :]
+            print(
+                f"{task.name} {peer}: items {statistics.median(r['items_share'] for r in mine):.3f}, "
+                f"true hypervolume {statistics.median(r['hypervolume_true'] for r in mine):.4f} "
+                f"measured {statistics.median(r['hypervolume_measured'] for r in mine):.4f} "
+                f"wrong {sum(r['wrong'] for r in mine)} of {sum(r['dropped'] for r in mine)} dropped, "
+                f"{1e3 * mine[0]['decision_seconds']:.1f} ms",
+                flush=True,
+            )
+    result = known | {"machine": machine(), "settings": settings, "summary": summary(rows), "runs": rows}
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["summary"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Parts of a search space: simplices as broken sticks, factorized weights, groups of layers, merges as JSON."""

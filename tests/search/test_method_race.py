@@ -1,0 +1,119 @@
+"""Methods race methods: real Ray Tune trials with ASHA on a pool of real actors; only the model is a known rate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.local import LocalPool
+from cluster.pool import open_pool
+from cluster.session import session
+from search.objective import Job
+from search.progress import Display
+from search.recipe import Recipe, parse_recipe
+from search.rundir import Run
+from search.searches import LAGGING, race_methods, search_under_tune, unfinished
+from search.stopping import Rules
+from search.study import SearchPlan, run_search
+
+from .landscape import Landscape, plan, store_in
+
+METHODS = ("linear", "task_arithmetic", "ties", "dare_ties")
+WORSE = ("ties", "dare_ties")
+TOTAL = 72
+RECIPE = """\
+name: race
+base: models/base
+languages: [en, hi]
+experts: {general: {path: models/general}, safety: {path: models/safety}}
+evaluators:
+  general: {kind: exact_match, data: eval/general.jsonl}
+  safety: {kind: exact_match, data: eval/safety.jsonl}
+search:
+  methods: [linear, task_arithmetic, ties, dare_ties]
+  objectives: {general: max, safety: max}
+  candidates: 72
+  scheduler: asha
+"""
+
+
+@dataclass(frozen=True)
+class Uneven(Landscape):
+    """Half of what sparse merges of the landscape get right is lost."""
+
+    def score(self, job: Job) -> dict[str, Any]:
+        found = super().score(job)
+        if job.merge.method in WORSE:
+            found = {name: row * (row.cumsum() % 2) for name, row in found.items()}
+        return found
+
+
+def recipe(text: str = RECIPE) -> Recipe:
+    return parse_recipe(text, directory="/")
+
+
+def plans(folder: Path) -> tuple[SearchPlan, ...]:
+    rules = Rules(candidates=TOTAL, shared=float(TOTAL))
+    return tuple(plan(folder, method, rules=rules, in_flight=1, sampler="random") for method in METHODS)
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    with session("local", cpus=2):
+        yield
+
+
+@pytest.mark.ray
+def test_methods_that_lag_leave_their_candidates_to_the_others(ray_session: None, tmp_path: Path) -> None:
+    run = Run(tmp_path, recipe(), store_in(tmp_path))
+    pool = open_pool(Uneven(), actors=2, cpus=0.1)
+    try:
+        search_under_tune(run, plans(tmp_path), pool, Display(quiet=True))
+    finally:
+        pool.close()
+    points = run.store.points()
+    scored = Counter(point.search for point in points if point.state == "COMPLETE")
+    assert {point.state for point in points} == {"COMPLETE"}
+    assert sum(scored.values()) == TOTAL
+    lagging = {event["search"] for event in run.store.events("stopped") if event["rule"] == LAGGING}
+    assert set(WORSE) <= lagging < set(METHODS)
+    assert all(scored[method] < TOTAL / len(METHODS) for method in WORSE)
+    assert max(scored.values()) > TOTAL / len(METHODS)
+    assert unfinished(run.store, plans(tmp_path)) == []
+
+
+def test_searches_that_share_a_limit_meet_it_exactly(tmp_path: Path) -> None:
+    first, second = plans(tmp_path)[:2]
+    store = store_in(tmp_path)
+    for _ in range(30):
+        store.add_candidate(f"elsewhere {_}", "other", "linear", {})
+    stop = run_search(first, LocalPool(Uneven()), store)
+    assert stop is not None
+    assert (stop.rule, stop.reason) == ("candidates", "72 candidates over all searches")
+    assert len(store.points(first.name)) == TOTAL - 30
+    assert run_search(second, LocalPool(Uneven()), store) == stop
+    assert store.points(second.name) == ()
+
+
+def test_what_a_stopped_search_had_under_way_is_forgotten(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    done, _ = store.add_candidate("a", "ties", "ties", {})
+    store.fail(done.id, 1.0, "no")
+    flying, _ = store.add_candidate("b", "ties", "ties", {})
+    other, _ = store.add_candidate("c", "linear", "linear", {})
+    store.forget("ties")
+    assert [point.id for point in store.points()] == [done.id, other.id]
+    assert not store.fail(flying.id, 1.0, "too late")
+    assert store.add_candidate("d", "linear", "linear", {})[0].id == "4", "an id is never given twice"
+
+
+def test_few_candidates_are_shared_equally() -> None:
+    assert race_methods(recipe())
+    assert not race_methods(recipe(RECIPE.replace("72", "63")))
+    assert not race_methods(recipe(RECIPE.replace("asha", "fair")))
+    assert not race_methods(recipe(RECIPE.replace("[linear, task_arithmetic, ties, dare_ties]", "[linear]")))
