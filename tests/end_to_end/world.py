@@ -39,12 +39,18 @@ def run(*arguments: object, limit_s: float = LIMIT_S) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, env=ENVIRONMENT)
 
 
+def _hear_interrupts() -> None:
+    """A shell makes what it starts in the background deaf to Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def kill_when(
     ready: Callable[[], bool], log: Path, *arguments: object, signal_: signal.Signals = signal.SIGKILL
 ) -> None:
     """Start the program, wait until `ready`, and end its driver with a signal."""
     with log.open("w") as output:
-        driver = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=output, stderr=output, env=ENVIRONMENT)
+        command = [*PROGRAM, *map(str, arguments)]
+        driver = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT, preexec_fn=_hear_interrupts)
         try:
             deadline = time.monotonic() + LIMIT_S
             while not ready():
