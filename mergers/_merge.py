@@ -165,7 +165,12 @@ def _slot(part: Part, readers: Sequence[Reader], dtype: str) -> Slot:
     index, name = part.base or part.inputs[0]
     held, shape = readers[index].described(name)
     for other, its in part.inputs:
-        theirs = readers[other].described(its)[1]
+        kind, theirs = readers[other].described(its)
+        if ("float" in kind) != ("float" in held):
+            raise InputError(
+                f"tensor {its} of {readers[other].name} holds {kind}, {name} of {readers[index].name} {held}; "
+                "convert one of them"
+            )
         if theirs != shape:
             raise InputError(
                 f"tensor {its} of {readers[other].name} is {list(theirs)}, {name} of {readers[index].name} is "

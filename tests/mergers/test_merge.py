@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from mergers._checkpoint.checkpoint import INDEX, SINGLE
+from mergers._checkpoint.checkpoint import INDEX, SINGLE, open_checkpoint
 from mergers._errors import InputError
-from mergers._merge import Materializer, Sources, merge_in_place, merge_to_directory
+from mergers._merge import Materializer, Sources, merge_in_place, merge_to_directory, write_blueprint
+from mergers._mergekit import read_merges
 from mergers._settings import Filters, Gradient
 from mergers._spec import Merge
 from mergers._types import Range
@@ -210,6 +212,20 @@ def test_non_finite_experts_are_refused(tied_models: Path, tmp_path: Path, value
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad"]  # nothing, not even the temporary directory
     with pytest.raises(InputError, match=says):
         merge_in_place(MERGES[0], paths, {"model.norm.weight": torch.zeros(16)})
+
+
+def test_integers_in_place_of_weights_are_refused_in_files_too(tied_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tied_models / "one", tmp_path / "whole")
+    tensors = load_file(tmp_path / "whole" / SINGLE)
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file(tensors | {name: tensors[name].to(torch.int32)}, tmp_path / "whole" / SINGLE)
+    models = tuple(str(path) for path in (tied_models / "base", tmp_path / "whole", tied_models / "two"))
+    text = f"merge_method: ties\nbase_model: {models[0]}\nparameters: {{weight: 0.5}}\nmodels:\n"
+    text += "".join(f"  - model: {model}\n" for model in models[1:])
+    (merge,) = read_merges(text, resolve=open_checkpoint)
+    with pytest.raises(InputError, match=f"tensor {name} of model .*whole holds int32, {name} of .* float32; convert"):
+        write_blueprint(merge.blueprint, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
 def test_too_large_for_float16_is_refused(tied_models: Path, tmp_path: Path) -> None:
