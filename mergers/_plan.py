@@ -181,4 +181,7 @@ class Blocks:
     whole_rows: bool = False
 
 
-Plan = Weighted | Sparse | Clipped | Touched | Blocks
+Fused = Weighted | Sparse | Clipped | Touched
+"""Plans that a device carries out in one pass."""
+
+Plan = Fused | Blocks

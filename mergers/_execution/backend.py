@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._plan import Clipped, Rank, Ranked, Sparse, Touched, Weighted
+from .._plan import Fused, Rank, Ranked, Sparse, Touched, Weighted
 from .scratch import scratch
 
 Sums = np.ndarray[Any, np.dtype[np.float64]]
+Span = tuple[int, int]
 
 
 class Backend(Protocol):
@@ -27,30 +28,20 @@ class Backend(Protocol):
     cut: int
     """Entries that may be merged apart: results do not depend on cuts at multiples of it. 0: the device has threads."""
 
-    def weighted(
-        self, base: Tensor | None, experts: Sequence[Tensor], plan: Weighted, out: Tensor, start: int, stop: int
-    ) -> int:
-        """Write entries [start, stop) of the merge; the number of results that are not finite in `out`'s type."""
-
-    def sparse(
+    def fused(
         self,
-        base: Tensor,
+        base: Tensor | None,
         experts: Sequence[Tensor],
-        plan: Sparse,
+        plan: Fused,
         out: Tensor,
         start: int,
         stop: int,
         keys: Sequence[Tensor | None],
     ) -> int:
-        """The same; `keys[i]` is 0 where a `Ranked` mask keeps an entry."""
+        """Write entries [start, stop) of the merge; the number of results that are not finite in `out`'s type.
 
-    def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
-        """The same."""
-
-    def touched(
-        self, base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int, stop: int
-    ) -> int:
-        """The same."""
+        `keys[i]` is 0 where a `Ranked` mask of a `Sparse` plan keeps an entry.
+        """
 
     def nonfinite(self, tensor: Tensor) -> int:
         """The number of NaNs and infinities."""
@@ -104,18 +95,11 @@ class _Torch:
 
     cut = 0
 
-    def weighted(
-        self, base: Tensor | None, experts: Sequence[Tensor], plan: Weighted, out: Tensor, start: int, stop: int
-    ) -> int:
-        from .kernels import blocks
-
-        return int(blocks.weighted(base, experts, plan, out, start, stop))
-
-    def sparse(
+    def fused(
         self,
-        base: Tensor,
+        base: Tensor | None,
         experts: Sequence[Tensor],
-        plan: Sparse,
+        plan: Fused,
         out: Tensor,
         start: int,
         stop: int,
@@ -123,19 +107,7 @@ class _Torch:
     ) -> int:
         from .kernels import blocks
 
-        return int(blocks.sparse(base, experts, plan, out, start, stop, keys))
-
-    def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
-        from .kernels import blocks
-
-        return blocks.clipped(base, expert, plan, out, start, stop)
-
-    def touched(
-        self, base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int, stop: int
-    ) -> int:
-        from .kernels import blocks
-
-        return blocks.touched(base, experts, plan, out, start, stop)
+        return _fused(blocks, plan, base, experts, out, (start, stop), keys)
 
     def nonfinite(self, tensor: Tensor) -> int:
         step = 1 << 20
@@ -183,19 +155,11 @@ class _Torch:
 class _Triton(_Torch):
     """CUDA: fused kernels for the merge, torch for what is asked once."""
 
-    def weighted(
-        self, base: Tensor | None, experts: Sequence[Tensor], plan: Weighted, out: Tensor, start: int, stop: int
-    ) -> int:
-        from .kernels import triton
-
-        assert (start, stop) == (0, out.numel()), "a device cuts for itself"
-        return int(triton.weighted(base, experts, plan, out))
-
-    def sparse(
+    def fused(
         self,
-        base: Tensor,
+        base: Tensor | None,
         experts: Sequence[Tensor],
-        plan: Sparse,
+        plan: Fused,
         out: Tensor,
         start: int,
         stop: int,
@@ -204,7 +168,12 @@ class _Triton(_Torch):
         from .kernels import triton
 
         assert (start, stop) == (0, out.numel()), "a device cuts for itself"
-        return int(triton.sparse(base, experts, plan, out, keys))
+        if isinstance(plan, Weighted):
+            return int(triton.weighted(base, experts, plan, out))
+        if isinstance(plan, Sparse):
+            assert base is not None, "differences need a base"
+            return int(triton.sparse(base, experts, plan, out, keys))
+        return super().fused(base, experts, plan, out, start, stop, keys)
 
 
 class _Numba(_Torch):
@@ -212,19 +181,11 @@ class _Numba(_Torch):
 
     cut = 1 << 16
 
-    def weighted(
-        self, base: Tensor | None, experts: Sequence[Tensor], plan: Weighted, out: Tensor, start: int, stop: int
-    ) -> int:
-        from .kernels import cpu
-
-        first = None if base is None else cpu.raw(base)
-        return cpu.weighted(first, [cpu.raw(x) for x in experts], plan, cpu.raw(out), start, stop)
-
-    def sparse(
+    def fused(
         self,
-        base: Tensor,
+        base: Tensor | None,
         experts: Sequence[Tensor],
-        plan: Sparse,
+        plan: Fused,
         out: Tensor,
         start: int,
         stop: int,
@@ -232,21 +193,9 @@ class _Numba(_Torch):
     ) -> int:
         from .kernels import cpu
 
-        masks = [None if key is None else cpu.raw(key) for key in keys]
-        inputs = [cpu.raw(x) for x in experts]
-        return cpu.sparse(cpu.raw(base), inputs, plan, cpu.raw(out), start, stop, masks)
-
-    def clipped(self, base: Tensor, expert: Tensor, plan: Clipped, out: Tensor, start: int, stop: int) -> int:
-        from .kernels import cpu
-
-        return cpu.clipped(cpu.raw(base), cpu.raw(expert), plan, cpu.raw(out), start, stop)
-
-    def touched(
-        self, base: Tensor, experts: Sequence[Tensor], plan: Touched, out: Tensor, start: int, stop: int
-    ) -> int:
-        from .kernels import cpu
-
-        return cpu.touched(cpu.raw(base), [cpu.raw(x) for x in experts], plan, cpu.raw(out), start, stop)
+        first = None if base is None else cpu.raw(base)
+        inputs, tables = [cpu.raw(x) for x in experts], [None if key is None else cpu.raw(key) for key in keys]
+        return _fused(cpu, plan, first, inputs, cpu.raw(out), (start, stop), tables)
 
     def nonfinite(self, tensor: Tensor) -> int:
         from .kernels import cpu
@@ -303,3 +252,15 @@ class _Numba(_Torch):
         spread = (mask.high - mask.low) / 2
         inputs = cpu.raw(base), cpu.raw(expert)
         return out, cpu.ranked_keys(*inputs, mask.seed, mask.name, mask.expert, spread, shape, cpu.raw(out))
+
+
+def _fused(kernels: Any, plan: Fused, base: Any, experts: Sequence[Any], out: Any, span: Span, keys: Any) -> int:
+    """What `kernels`, a module with a function for each kind of plan, makes of entries [start, stop)."""
+    if isinstance(plan, Weighted):
+        return int(kernels.weighted(base, experts, plan, out, *span))
+    assert base is not None, "differences need a base"
+    if isinstance(plan, Sparse):
+        return int(kernels.sparse(base, experts, plan, out, *span, keys))
+    if isinstance(plan, Touched):
+        return int(kernels.touched(base, experts, plan, out, *span))
+    return int(kernels.clipped(base, experts[0], plan, out, *span))

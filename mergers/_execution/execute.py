@@ -11,15 +11,12 @@ from torch import Tensor
 from .._checkpoint.reader import Reader
 from .._errors import InputError
 from .._maths.draw import Draw
-from .._plan import Blocks, Clipped, Plan, Ranked, Sparse, Touched, Weighted
+from .._plan import Blocks, Fused, Plan, Ranked, Sparse, Weighted
 from .._schema import TASK_VECTORS, Method
 from .._spec import Plain
 from .backend import backend
 from .statistics import Inputs, Memory, Statistics, blocks
 from .threads import in_threads, spans_of
-
-Fused = Weighted | Sparse | Clipped | Touched
-"""Plans that a backend carries out in one pass."""
 
 FUSED_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types that the kernels read and write; others pass through float32."""
@@ -134,28 +131,15 @@ def stored(reader: Reader, name: str, device: torch.device) -> Tensor:
     return (tensor if tensor.dtype in FUSED_TYPES else tensor.to(torch.float32)).reshape(-1)
 
 
-def _fused(
-    plan: Weighted | Sparse | Clipped | Touched, inputs: Inputs, statistics: Statistics, out: Tensor, threads: int
-) -> int:
+def _fused(plan: Fused, inputs: Inputs, statistics: Statistics, out: Tensor, threads: int) -> int:
     kernels = backend(out.device)
-    spans = spans_of(out.numel(), kernels.cut, threads)
-    base, experts = inputs.base, inputs.experts
-    if isinstance(plan, Weighted):
-        weighted = plan
-        return sum(in_threads(lambda span: kernels.weighted(base, experts, weighted, out, *span), spans, threads))
-    origin = base
-    assert origin is not None, "differences need a base"
-    if isinstance(plan, Clipped):
-        clipped = plan
-        return sum(in_threads(lambda span: kernels.clipped(origin, experts[0], clipped, out, *span), spans, threads))
-    if isinstance(plan, Touched):
-        touched = plan
-        return sum(in_threads(lambda span: kernels.touched(origin, experts, touched, out, *span), spans, threads))
-    sparse = plan
-    keys = [
-        statistics.keys(index, mask)[0] if isinstance(mask, Ranked) else None for index, mask in enumerate(plan.masks)
-    ]
-    return sum(in_threads(lambda span: kernels.sparse(origin, experts, sparse, out, *span, keys), spans, threads))
+    masks = plan.masks if isinstance(plan, Sparse) else ()
+    keys = [statistics.keys(i, mask)[0] if isinstance(mask, Ranked) else None for i, mask in enumerate(masks)]
+
+    def span(ends: tuple[int, int]) -> int:
+        return kernels.fused(inputs.base, inputs.experts, plan, out, *ends, keys)
+
+    return sum(in_threads(span, spans_of(out.numel(), kernels.cut, threads), threads))
 
 
 def _blocked(plan: Blocks, inputs: Inputs, out: Tensor, threads: int) -> int:

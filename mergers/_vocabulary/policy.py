@@ -80,6 +80,9 @@ class Vocabulary:
             set_added(folder, self.added)
 
 
+_NO_MORE = "vocabulary: the base's, which holds every token of the others"
+
+
 def plan_vocabulary(
     policy: str,
     models: Sequence[str | Path],
@@ -132,7 +135,8 @@ def plan_vocabulary(
     if policy == "union":
         before = len(tokens)
         tokens, added = union(tokens, _base_first(vocabularies, theirs, base_index or 0))
-        notes.append(f"vocabulary: the base's and {len(tokens) - before} tokens more {_some(list(tokens)[before:])}")
+        more = list(tokens)[before:]
+        notes.append(f"vocabulary: the base's and {len(more)} tokens more {_some(more)}" if more else _NO_MORE)
     else:
         notes.append(f"vocabulary: that of the tokenizer in {origin}")
 

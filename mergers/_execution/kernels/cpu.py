@@ -18,7 +18,19 @@ from typing import Any
 import numpy as np
 
 from ..._maths.draw import Draw
-from ..._plan import NOTHING_YET, Band, Clipped, Everything, Mask, Nothing, Random, Ranked, Sparse, Touched, Weighted
+from ..._plan import (
+    NOTHING_YET,
+    Band,
+    Clipped,
+    Everything,
+    Mask,
+    Nothing,
+    Random,
+    Ranked,
+    Sparse,
+    Touched,
+    Weighted,
+)
 from ._order import rank, ranks
 from ._raw import STEP, Raw, Stretch, raw, scratch
 
