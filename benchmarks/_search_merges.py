@@ -138,7 +138,7 @@ def _task(
         sticks=sticks,
         reference=tuple(references["wide"].tolist()),
     )
-    return Task(name, family, tuning, problem, truth, _Binomial(rates, items, objectives), references)
+    return Task(name, family, tuning, problem, truth, Binomial(rates, items, objectives), references)
 
 
 def aggregate(rates: Array, objectives: tuple[tuple[int, str], ...]) -> Array:
@@ -149,7 +149,7 @@ def aggregate(rates: Array, objectives: tuple[tuple[int, str], ...]) -> Array:
 
 
 @dataclass(frozen=True)
-class _Binomial:
+class Binomial:
     """Scores from a limited number of items; the standard error is the usual estimate from the same items."""
 
     rates: Callable[[Array], Array]
@@ -170,6 +170,12 @@ class _Binomial:
                 values.append(seen[index][lowest])
                 errors.append(np.sqrt(variance[index][lowest]))
         return np.array(values), np.array(errors)
+
+
+def binomial(task: Task) -> Binomial:
+    """How the scores of a made-up or recorded task are drawn."""
+    assert isinstance(task.measure, Binomial), f"{task.name} has no items"
+    return task.measure
 
 
 @dataclass(frozen=True)

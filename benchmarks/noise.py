@@ -36,7 +36,7 @@ from search.repeats import deserving
 from search.uncertainty import Quantity, draws, hypervolume_interval, measured, p_on_front, shrunk
 
 from ._items import Bank, make_bank
-from ._search_merges import synthetic
+from ._search_merges import binomial, synthetic
 from ._search_tasks import Array, Task
 
 BOTH = ((0, "mean"), (1, "mean"))
@@ -137,7 +137,7 @@ def fronts(runs: int) -> dict[str, list[Result]]:
     for task, evaluators in tasks():
         quantities = tuple(
             Quantity(Aggregate("mean" if kind == "mean" else "min_language", f"e{index}"))
-            for index, kind in task.measure.objectives  # type: ignore[attr-defined]
+            for index, kind in binomial(task).objectives
         )
         directions, reference = task.problem.directions, task.references["wide"]
         for near in (False, True):
@@ -146,7 +146,7 @@ def fronts(runs: int) -> dict[str, list[Result]]:
                 for seed in range(runs):
                     rng = np.random.default_rng((seed, 7))
                     x = points(task, int(setting["candidates"]), near, rng)
-                    rates, truth = task.measure.rates(x), task.truth(x)  # type: ignore[attr-defined]
+                    rates, truth = binomial(task).rates(x), task.truth(x)
                     banks = [
                         make_bank(
                             evaluators, 6, int(setting["templates"]), s, group=setting["group"], item=setting["item"]

@@ -28,7 +28,7 @@ from search.race import Race, current_front, judge
 from search.uncertainty import Quantity, measured
 
 from ._items import Bank, make_bank
-from ._search_merges import synthetic
+from ._search_merges import binomial, synthetic
 from ._search_peers import make_peer
 from ._search_tasks import Array, Task
 
@@ -57,7 +57,7 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
     true: list[Array] = []
     items = wrong = dropped = 0
     seconds = []
-    rates = task.measure.rates  # type: ignore[attr-defined]  # a synthetic task's
+    rates = binomial(task).rates
     starts = len(task.problem.starts)
     for number in range(starts + candidates):
         x = sampler.ask()
@@ -120,11 +120,11 @@ def _stderr(bank: Bank, seen: dict[str, Array], quantity: Quantity) -> float:
 
 def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """The pair of searches of one seed."""
-    evaluators = 1 + max(index for index, _ in task.measure.objectives)  # type: ignore[attr-defined]
+    evaluators = 1 + max(index for index, _ in binomial(task).objectives)
     bank = make_bank(evaluators, 6, settings["templates"], seed)
     quantities = tuple(
         Quantity(Aggregate("mean" if kind == "mean" else "min_language", f"e{index}"))
-        for index, kind in task.measure.objectives  # type: ignore[attr-defined]
+        for index, kind in binomial(task).objectives
     )
     reference = tuple(task.references["wide"].tolist())
 
