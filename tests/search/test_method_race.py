@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from search.objective import Job
 from search.progress import Display
 from search.recipe import Recipe, parse_recipe
 from search.rundir import Run
-from search.searches import LAGGING, race_methods, search_under_tune, unfinished
+from search.searches import FIRST_RUNG, LAGGING, race_methods, search_under_tune, unfinished
 from search.stopping import Rules
 from search.study import SearchPlan, run_search
 
@@ -44,13 +46,38 @@ search:
 
 @dataclass(frozen=True)
 class Uneven(Landscape):
-    """Half of what sparse merges of the landscape get right is lost."""
+    """Half of what sparse merges of the landscape get right is lost.
+
+    The first of the methods at a rung has nothing to be compared with. So that a good one is the first, whatever the
+    machine is doing, the worse ones wait there for it (and the two that it may have under way), and it waits for them
+    before it takes their candidates.
+    """
+
+    folder: Path = Path()
 
     def score(self, job: Job) -> dict[str, Any]:
+        method = job.merge.method
+        (self.folder / f"{method} {sha256(repr(job.merge.params).encode()).hexdigest()}").touch()
+        came = self.started(method)
+        if method in WORSE:
+            if came >= FIRST_RUNG:
+                self.wait(lambda: any(self.started(good) > FIRST_RUNG + 2 for good in METHODS if good not in WORSE))
+        elif came > FIRST_RUNG + 4:
+            self.wait(lambda: all(self.started(worse) >= FIRST_RUNG for worse in WORSE))
         found = super().score(job)
-        if job.merge.method in WORSE:
+        if method in WORSE:
             found = {name: row * (row.cumsum() % 2) for name, row in found.items()}
         return found
+
+    def started(self, method: str) -> int:
+        return len(list(self.folder.glob(f"{method} *")))
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        limit = time.monotonic() + 120
+        while not ready():
+            if time.monotonic() > limit:
+                raise TimeoutError(f"the other methods did not come as far: {sorted(self.folder.iterdir())}")
+            time.sleep(0.01)
 
 
 def recipe(text: str = RECIPE) -> Recipe:
@@ -71,7 +98,9 @@ def ray_session() -> Iterator[None]:
 @pytest.mark.ray
 def test_methods_that_lag_leave_their_candidates_to_the_others(ray_session: None, tmp_path: Path) -> None:
     run = Run(tmp_path, recipe(), store_in(tmp_path))
-    pool = open_pool(Uneven(), actors=2, cpus=0.1)
+    (tmp_path / "started").mkdir()
+    # Six actors: each search has two candidates under way, and those of two searches may wait.
+    pool = open_pool(Uneven(folder=tmp_path / "started"), actors=6, cpus=0.1)
     try:
         search_under_tune(run, plans(tmp_path), pool, Display(quiet=True))
     finally:
@@ -92,11 +121,11 @@ def test_searches_that_share_a_limit_meet_it_exactly(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for _ in range(30):
         store.add_candidate(f"elsewhere {_}", "other", "linear", {})
-    stop = run_search(first, LocalPool(Uneven()), store)
+    stop = run_search(first, LocalPool(Landscape()), store)
     assert stop is not None
     assert (stop.rule, stop.reason) == ("candidates", "72 candidates over all searches")
     assert len(store.points(first.name)) == TOTAL - 30
-    assert run_search(second, LocalPool(Uneven()), store) == stop
+    assert run_search(second, LocalPool(Landscape()), store) == stop
     assert store.points(second.name) == ()
 
 
