@@ -99,4 +99,4 @@ def _share(quartiles: Sequence[float] | None) -> str:
 
 def _shown(figures: Mapping[str, Any]) -> str:
     pair = [figures.get(f"{kind}-near", {}).get("at_80") for kind in ("measured", "believed")]
-    return "" if None in pair else " ".join(f"{found[1]:.2f}" for found in pair if found)
+    return " ".join(f"{found[1]:.2f}" for found in pair if found)

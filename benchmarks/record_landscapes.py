@@ -81,7 +81,8 @@ class Recording:
 
 
 def recordings() -> tuple[Recording, ...]:
-    """Two experts with TIES' densities; six languages; twelve experts by weights of objectives and of languages."""
+    """Two experts with TIES' densities; four and six languages; objectives and languages mixed; twelve experts by
+    weights of objectives and of languages."""
     two = (("general", 0.0, (), 60), ("safety", 1.0, (), 60))
     full = 1.0 / LARGEST
     return (
@@ -94,6 +95,24 @@ def recordings() -> tuple[Recording, ...]:
             (),
             ("general", "safety"),
             True,
+        ),
+        _in_space(
+            "real-language-d4",
+            tuple((language, 0.15, (language,), 60) for language in ("en", "hi", "ar", "ru")),
+            None,
+            ("general", "safety"),
+            tuning=True,
+        ),
+        _in_space(
+            "real-mixed-d5",
+            (
+                ("general", 0.0, (), 40),
+                ("safety", 1.0, (), 40),
+                *((language, 0.3, (language,), 60) for language in ("hi", "ar", "fr")),
+            ),
+            None,
+            ("general", "safety", "over_refusal"),
+            tuning=True,
         ),
         _in_space(
             "real-language-d6",
@@ -114,8 +133,10 @@ def recordings() -> tuple[Recording, ...]:
     )
 
 
-def _in_space(name: str, experts: tuple[Expert, ...], grid: Grid | None, evaluators: tuple[str, ...]) -> Recording:
-    """Task arithmetic in the space that a recipe's search would have; held out from tuning."""
+def _in_space(
+    name: str, experts: tuple[Expert, ...], grid: Grid | None, evaluators: tuple[str, ...], *, tuning: bool = False
+) -> Recording:
+    """Task arithmetic in the space that a recipe's search would have."""
     names = [expert[0] for expert in experts]
     kind = "free" if grid is None else "factorized"
     space = space_of(load_method("task_arithmetic"), names, coefficients=kind, seed=0, grid=grid)
@@ -129,7 +150,7 @@ def _in_space(name: str, experts: tuple[Expert, ...], grid: Grid | None, evaluat
     corners = dict(space.corners())
     starts = [*(corners[name] for name in names), corners["base"], space.uniform()]
     points = (np.array([[start[key] for key in keys] for start in starts]) - low) / width
-    return Recording(name, experts, merge, points, len(names), space.sticks, evaluators, False)
+    return Recording(name, experts, merge, points, len(names), space.sticks, evaluators, tuning)
 
 
 def _ties(x: Array) -> Merge:
@@ -203,7 +224,7 @@ def train(recording: Recording, world: Path, work: Path) -> tuple[str, ...]:
             for data, share in shares.items()
             if share
         )
-        out = work / "experts" / f"{name}-{steps}"
+        out = work / "experts" / f"{name}-{safety:g}-{steps}"
         spec = TrainSpec(
             str(world / "base"), sources, languages, steps, batch=64, max_length=64, dtype="float32", zero=0
         )

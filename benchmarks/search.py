@@ -11,7 +11,7 @@ sets:
 * `found`: all points scored; what the search could show if it knew the truth.
 * `measured`: the points that no other one dominates by what was measured.
 * `believed`: the points that no other one dominates by what a model of all scores believes (`search.samplers.believed`,
-  the same model whatever sampler found them).
+  the same model whatever sampler found them), for `auto` and `random`.
 
 and from one of two reference points: `near`, the worst of the experts, and `wide`, a tenth of the range beyond it.
 """
@@ -58,6 +58,8 @@ PEERS = (
     "gp",
 )
 SETS = ("found", "measured", "believed")
+BELIEVING = ("auto", "random")
+"""Peers whose points the model is asked about: it costs more than all else of a quick peer's run."""
 SLOW_SEEDS = {"gp": 2}
 
 
@@ -141,7 +143,8 @@ def run(task: Task, peer: str, seed: int, evaluations: int, best: dict[str, floa
     true: list[Array] = []
     values: list[Array] = []
     errors: list[Array] = []
-    shares: dict[str, list[float | None]] = {f"{kind}-{name}": [] for kind in SETS for name in task.references}
+    sets = SETS if peer in BELIEVING else SETS[:2]
+    shares: dict[str, list[float | None]] = {f"{kind}-{name}": [] for kind in sets for name in task.references}
     seconds: list[float] = []
     for count in range(1, evaluations + 1):
         before = time.perf_counter()
@@ -155,15 +158,15 @@ def run(task: Task, peer: str, seed: int, evaluations: int, best: dict[str, floa
         truth, measured = np.array(true), np.array(values)
         found = [volume(truth, reference) / best[name] for name, reference in task.references.items()]
         enough = peer in STOPPING and min(found) >= ENOUGH
-        # The model costs more than most peers do: beliefs are looked at where the summary looks.
         model = None
-        if count in MARKS or count == evaluations or enough:
+        if peer in BELIEVING and (count in MARKS or count == evaluations or enough):
             model = believed(task.problem, np.array(x), measured, np.array(errors))
         for (name, reference), share in zip(task.references.items(), found, strict=True):
             shares[f"found-{name}"].append(round(share, 4))
             shares[f"measured-{name}"].append(round(volume(truth[shown(measured)], reference) / best[name], 4))
-            ours = None if model is None else round(volume(truth[shown(model)], reference) / best[name], 4)
-            shares[f"believed-{name}"].append(ours)
+            if peer in BELIEVING:
+                ours = None if model is None else round(volume(truth[shown(model)], reference) / best[name], 4)
+                shares[f"believed-{name}"].append(ours)
         if enough:
             break
     return {

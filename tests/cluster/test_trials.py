@@ -65,11 +65,11 @@ def test_a_time_limit_says_what_was_waited_for(tmp_path: Path) -> None:
         storage=tmp_path,
         resources=[{"CPU": 2}],
         concurrency=2,
-        time_limit_s=6,
+        time_limit_s=12,
     )
     errors = [outcome.error or "" for outcome in outcomes]
-    assert errors[0] == "not finished within 6 s"
-    assert errors[1].startswith("not finished within 6 s: it never started; it waits for 2 CPU, free:")
+    assert errors[0] == "not finished within 12 s"
+    assert errors[1].startswith("not finished within 12 s: it never started; it waits for 2 CPU, free:")
 
 
 def test_the_console_stays_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

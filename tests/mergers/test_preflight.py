@@ -147,7 +147,7 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path: Path, monkeypatch: p
         "owner/name@v2": r"run `hf download owner/name --revision v2`",
         str(tmp_path / "none"): "is not a directory; give a directory or a hub id",
         str(tmp_path / "file"): "is not a directory",
-        "../x": "is not a directory",
+        "../no such model": "is not a directory",
         "a/b/c": "is not a directory",
         "a--b/c": "nor in the hub cache",
     }
