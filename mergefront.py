@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 _PACKAGES = ("search", "trainers", "mergers", "evaluators", "cluster")
 _MARK = "Part of mergefront."  # in the docstring of each of them
 _HOMES = {
+    "Client": "cluster.client",
     "Merge": "mergers._spec",
     "Recipe": "search.recipe",
     "Score": "evaluators._types",
@@ -41,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Client",
     "Merge",
     "Recipe",
     "Score",
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from cluster.client import Client
     from evaluators._types import Score
     from mergers._spec import Merge
     from search._study.points import Study, StudyPoint

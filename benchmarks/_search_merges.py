@@ -129,6 +129,7 @@ def _task(
         return aggregate(rates(x), objectives)
 
     experts = truth(corners)
+    count = rates(corners[:1]).shape[2]
     worst, spread = experts.min(axis=0), np.ptp(experts, axis=0)
     references = {"wide": worst - 0.1 * np.where(spread > 0, spread, 1.0), "near": worst}
     problem = Problem(
@@ -137,6 +138,7 @@ def _task(
         tuple(map(tuple, starts.tolist())),
         sticks=sticks,
         reference=tuple(references["wide"].tolist()),
+        orders=tuple((1.0,) + (0.0,) * (count - 1) if kind == "min" else () for _, kind in objectives),
     )
     return Task(name, family, tuning, problem, truth, Binomial(rates, items, objectives), references)
 
@@ -157,10 +159,14 @@ class Binomial:
     objectives: tuple[tuple[int, str], ...]
 
     def __call__(self, x: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        return self.scores(x, rng)[:2]
+
+    def scores(self, x: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Values (m,), standard errors (m,), and [score, standard error] of each part of the minima: (p, 2)."""
         true = self.rates(x[None])[0]
         seen = rng.binomial(self.items, true) / self.items
         variance = seen * (1.0 - seen) / self.items
-        values, errors = [], []
+        values, errors, parts = [], [], []
         for index, kind in self.objectives:
             if kind == "mean":
                 values.append(seen[index].mean())
@@ -169,7 +175,8 @@ class Binomial:
                 lowest = int(seen[index].argmin())
                 values.append(seen[index][lowest])
                 errors.append(np.sqrt(variance[index][lowest]))
-        return np.array(values), np.array(errors)
+                parts.append(np.column_stack([seen[index], np.sqrt(variance[index])]))
+        return np.array(values), np.array(errors), np.concatenate([np.zeros((0, 2)), *parts])
 
 
 def binomial(task: Task) -> Binomial:

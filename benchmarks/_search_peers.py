@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 
 from search.samplers import Problem, make_sampler
-from search.samplers._types import STDERR
+from search.samplers._types import PARTS, STDERR
 
 from ._search_botorch import Botorch
 from ._search_pymoo import Pymoo
@@ -26,8 +26,8 @@ class Peer(Protocol):
         """The next point (d,) to score."""
         ...
 
-    def tell(self, x: Array, values: Array, errors: Array) -> None:
-        """Its score."""
+    def tell(self, x: Array, values: Array, errors: Array, parts: Array) -> None:
+        """Its score; `parts` (p, 2) are those of the objectives that have some, with their errors."""
         ...
 
 
@@ -51,8 +51,9 @@ class Ours:
             self.trial = self.study.ask(self.space)
         return np.array([self.trial.params[name] for name in self.space])
 
-    def tell(self, x: Array, values: Array, errors: Array) -> None:
+    def tell(self, x: Array, values: Array, errors: Array, parts: Array) -> None:
         self.trial.set_user_attr(STDERR, errors.tolist())
+        self.trial.set_user_attr(PARTS, parts.tolist())
         self.study.tell(self.trial, values.tolist())
 
 

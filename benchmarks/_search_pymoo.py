@@ -50,7 +50,7 @@ class Pymoo:
             self.values = []
         return np.asarray(self.waiting[0], dtype=np.float64)
 
-    def tell(self, x: Array, values: Array, errors: Array) -> None:
+    def tell(self, x: Array, values: Array, errors: Array, parts: Array) -> None:
         self.waiting.pop(0)
         self.values.append(-values)
         if not self.waiting:

@@ -33,7 +33,8 @@ from search.aggregates import Aggregate
 from search.front import contenders, hypervolume
 from search.history import machine
 from search.repeats import deserving
-from search.uncertainty import Quantity, draws, hypervolume_interval, measured, p_on_front, shrunk
+from search.uncertainty import Quantity, draws, measured, p_on_front, shrunk
+from search.volume import hypervolume_interval, parts_of
 
 from ._items import Bank, make_bank
 from ._search_merges import binomial, synthetic
@@ -155,11 +156,13 @@ def fronts(runs: int) -> dict[str, list[Result]]:
                     ]
                     values = results_of(banks[0], rates)
                     exact = measured(banks[0].layouts, values, quantities)
-                    drawn = draws(banks[0].layouts, values, quantities, seed=seed)
+                    parts = parts_of(banks[0].layouts, values, quantities, seed=seed)
+                    drawn = parts.joined(parts.drawn)
                     sure = chance(exact, drawn, directions)
                     mask = moocore.is_nondominated(exact, maximise=True, keep_weakly=True)
+                    open_ = contenders(exact, drawn.std(axis=1), directions, np.ones(len(exact), dtype=bool))
                     low, high, optimism = hypervolume_interval(
-                        exact, drawn, directions, reference, groups=int(setting["templates"])
+                        parts.only(open_), directions, reference, groups=int(setting["templates"])
                     )
                     own = hypervolume(truth[mask], directions, reference)
                     stated += sure.tolist()

@@ -90,7 +90,7 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
         seen = {name: results[name][:, : cut[name]] for name in names}
         values = measured(bank.layouts, seen, race.objectives)[0]
         errors = np.array([_stderr(bank, seen, q) for q in race.objectives])
-        sampler.tell(x, values, errors)
+        sampler.tell(x, values, errors, np.zeros((0, 2)))
         if all(cut[name] == len(bank.layouts[name].groups) for name in names):
             true.append(truth)
             for name in names:

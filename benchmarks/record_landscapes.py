@@ -81,8 +81,7 @@ class Recording:
 
 
 def recordings() -> tuple[Recording, ...]:
-    """Two experts with TIES' densities; four and six languages; objectives and languages mixed; twelve experts by
-    weights of objectives and of languages."""
+    """All landscapes: from two experts with TIES' densities to twelve by weights of objectives and of languages."""
     two = (("general", 0.0, (), 60), ("safety", 1.0, (), 60))
     full = 1.0 / LARGEST
     return (

@@ -35,7 +35,7 @@ from search.history import machine
 from search.samplers import History, Problem, believed
 from search.samplers.auto import auto
 
-from ._search_merges import recorded, synthetic
+from ._search_merges import Binomial, recorded, synthetic
 from ._search_peers import make_peer
 from ._search_plots import plot
 from ._search_summary import ENOUGH, MARKS, STOPPING, budget, complete, reached, summary
@@ -151,10 +151,10 @@ def run(task: Task, peer: str, seed: int, evaluations: int, best: dict[str, floa
         x.append(search.ask())
         seconds.append(time.perf_counter() - before)
         true.append(task.truth(x[-1][None])[0])
-        value, error = task.measure(x[-1], rng)
+        value, error, parts = scored(task, x[-1], rng)
         values.append(value)
         errors.append(error)
-        search.tell(x[-1], value, error)
+        search.tell(x[-1], value, error, parts)
         truth, measured = np.array(true), np.array(values)
         found = [volume(truth, reference) / best[name] for name, reference in task.references.items()]
         enough = peer in STOPPING and min(found) >= ENOUGH
@@ -174,6 +174,13 @@ def run(task: Task, peer: str, seed: int, evaluations: int, best: dict[str, floa
         "propose_seconds_median": round(statistics.median(seconds), 4),
         "propose_seconds_max": round(max(seconds), 4),
     }
+
+
+def scored(task: Task, x: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Values, standard errors, and the parts of objectives that have some."""
+    if isinstance(task.measure, Binomial):
+        return task.measure.scores(x, rng)
+    return *task.measure(x, rng), np.zeros((0, 2))
 
 
 def shown(values: Array) -> NDArray[np.bool_]:

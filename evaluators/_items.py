@@ -9,13 +9,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from ._errors import InputError, some
 from ._types import SPLITS, Item
 
-COLUMNS = ("id", "prompt", "answer", "language", "group", "task", "split")
+COLUMNS = ("id", "prompt", "answer", "language", "group", "task", "split", "choices", "tests")
 REQUIRED = ("prompt", "language")
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -27,9 +28,10 @@ Row = tuple[str, Mapping[str, Any]]
 def load_items(source: str | Path | Mapping[str, Any], languages: Sequence[str]) -> tuple[Item, ...]:
     """Read the items of one evaluator, in file order.
 
-    Columns: `prompt` and `language` must be there; `answer` and `task` are "" if absent; `id` is a hash of prompt,
-    answer and language if absent; `group` is the id if absent; `split` ("search" or "report") is half and half by a
-    hash of the group if absent, so items of one group stay together.
+    Columns: `prompt` and `language` must be there; `answer`, `task` and `tests` are "" if absent; `choices` is a list
+    of texts (in CSV as JSON), none if absent; `id` is a hash of prompt, answer and language if absent; `group` is the
+    id if absent; `split` ("search" or "report") is half and half by a hash of the group if absent, so items of one
+    group stay together.
 
     Args:
         source: a file, or a mapping with `path` ("json", "csv", "parquet", or a hub id or directory), `files`,
@@ -50,6 +52,12 @@ def load_items(source: str | Path | Mapping[str, Any], languages: Sequence[str])
     _check_languages(items, languages, named)
     _check_ids(items, named)
     return items
+
+
+def digest(items: Iterable[Item]) -> str:
+    """SHA-256, in hex, of everything that items hold, whatever their order; enters what results are known by."""
+    rows = sorted(json.dumps(astuple(item), ensure_ascii=True) for item in items)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def _spec(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,7 +188,17 @@ def _item(where: str, row: Mapping[str, Any], names: Mapping[str, str]) -> Item:
     split = text("split") or SPLITS[hashlib.sha256(group.encode()).digest()[0] & 1]
     if split not in SPLITS:
         raise InputError(f"{where}: unknown split {split!r}; use {' or '.join(SPLITS)}")
-    return Item(key, prompt, answer, language, group, text("task"), split)
+    choices = _choices(where, row.get(names["choices"])) if "choices" in names else ()
+    return Item(key, prompt, answer, language, group, text("task"), split, choices, text("tests"))
+
+
+def _choices(where: str, value: Any) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    found = _parsed(value, where) if isinstance(value, str) else value
+    if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(text, str) for text in found):
+        raise InputError(f"{where}: choices must be a list of texts, got {str(value)[:40]!r}")
+    return tuple(found)
 
 
 def _check_languages(items: Sequence[Item], languages: Sequence[str], named: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,26 +81,20 @@ def load_model(path: str, *, dtype: str, device: str) -> Loaded:
         raise InputError(f"{path}: {kind or 'has no config.json, so it is not a model directory'}")
     if folder.exists() and not any(folder.glob("*.safetensors")):
         raise InputError(f"{path}: has no .safetensors file; pickle checkpoints are never loaded, convert it first")
-    bars, level = hub_logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
-    hub_logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()  # its report of missing tensors is our error below, in one line
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported in `info`, by name
-        )
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=DTYPES[dtype],
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported in `info`, by name
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         # What transformers raises for a missing repository, a broken file, an unknown architecture.
         raise InputError(f"{path}: cannot be loaded: {_one_line(error)}") from error
-    finally:
-        hub_logging.set_verbosity(level)
-        if bars:
-            hub_logging.enable_progress_bar()
     # transformers fills these with random numbers and goes on.
     absent = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     if absent:
@@ -108,6 +104,20 @@ def load_model(path: str, *, dtype: str, device: str) -> Loaded:
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     fill = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return Loaded(path, model, tokenizer, where, ends, fill, context)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, and no report of missing tensors, which is an error of ours in one line."""
+    bars, level = hub_logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
+    hub_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(level)
+        if bars:
+            hub_logging.enable_progress_bar()
 
 
 def _device(name: str) -> torch.device:

@@ -11,12 +11,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ._errors import InputError
 from ._types import Evaluator
 
 Factory = Callable[..., Evaluator]
+
+LOCAL = "a path, or the id of a model on the hub"
+"""Beside the type of an option, `Annotated[str, LOCAL]`: relative paths start at the recipe."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,24 @@ def build(kind: str, options: Mapping[str, Any]) -> Evaluator:
     if missing:
         raise InputError(f"{kind} needs the option {missing[0]!r}")
     return factory(**options)
+
+
+def located(kind: str, options: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:
+    """`options` with paths made absolute by `resolve`.
+
+    Raises:
+        InputError: unknown kind.
+    """
+    paths = {option.name for option in options_of(load_kind(kind)) if _is_local(option.annotation)}
+    return {
+        name: resolve(value) if name in paths and isinstance(value, str) else value for name, value in options.items()
+    }
+
+
+def _is_local(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return LOCAL in get_args(annotation)[1:]
+    return any(_is_local(part) for part in get_args(annotation))
 
 
 def _nearest(name: str, names: tuple[str, ...]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._errors import InputError, some
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,21 +26,27 @@ class Encoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._ends = frozenset(ends)
-        self._template = bool(getattr(tokenizer, "chat_template", None))
-        self._known: OrderedDict[tuple[str, str | None], tuple[Ids, Ids]] = OrderedDict()
+        #: Whether the tokenizer has a chat template.
+        self.template = bool(getattr(tokenizer, "chat_template", None))
+        self._start = tokenizer.bos_token or ""
+        self._known: OrderedDict[tuple[str, str | None, bool], tuple[Ids, Ids]] = OrderedDict()
         self._tokens = 0
 
-    def prompt(self, prompt: str) -> Ids:
-        """Ids of the prompt as the model sees it: one user turn and the start of the answer, or the bare text."""
-        return self._remember((prompt, None), lambda: (self._plain(self._opening(prompt), start=True), _NONE))[0]
+    def prompt(self, prompt: str, *, chat: bool = True) -> Ids:
+        """Ids of the prompt as the model sees it: one user turn and the start of the answer, or the bare text.
 
-    def pair(self, prompt: str, answer: str) -> tuple[Ids, Ids]:
+        Without `chat`, and where there is no template, it is the bare text behind a start token. An empty text is the
+        start token alone, or an end token where the tokenizer knows no start.
+        """
+        return self._remember((prompt, None, chat), lambda: (self._head(prompt, self._chat(chat)), _NONE))[0]
+
+    def pair(self, prompt: str, answer: str, *, chat: bool = True) -> tuple[Ids, Ids]:
         """Ids of the prompt, and of the answer that a model trained on this template would give, without its end.
 
         The answer is what the template writes for the assistant's turn (some put a space first), up to the first end
         token. Without a template the answer follows the prompt directly: one that needs a space begins with it.
         """
-        return self._remember((prompt, answer), lambda: self._pair(prompt, answer))
+        return self._remember((prompt, answer, chat), lambda: self._pair(prompt, answer, self._chat(chat)))
 
     def texts(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Responses as text, without special tokens."""
@@ -49,35 +57,57 @@ class Encoder:
         )
         return decoded
 
-    def _pair(self, prompt: str, answer: str) -> tuple[Ids, Ids]:
-        opening = self._opening(prompt)
-        head = self.prompt(prompt)
-        tail = answer
-        if self._template:
-            both = self._render([_turn("user", prompt), _turn("assistant", answer)], more=False)
+    def _chat(self, wanted: bool) -> bool:
+        return wanted and self.template
+
+    def _head(self, prompt: str, chat: bool) -> Ids:
+        if chat:
+            return self._plain(self._opening(prompt))
+        ids = self._bare(prompt)
+        if len(ids):
+            return ids
+        start = self._tokenizer.bos_token_id
+        return np.asarray([min(self._ends) if start is None else start], dtype=np.int32)
+
+    def _pair(self, prompt: str, answer: str, chat: bool) -> tuple[Ids, Ids]:
+        head = self._head(prompt, chat)
+        if chat:
+            opening, tail = self._opening(prompt), answer
+            both = self.render([_turn("user", prompt), _turn("assistant", answer)], more=False)
             # Templates that rewrite earlier turns (some drop or add a thinking block) do not continue their own
             # opening; there the bare answer is the best guess of what a model writes.
             tail = both[len(opening) :] if both.startswith(opening) else answer
-        whole = self._plain(opening + tail, start=True)
+            whole = self._plain(opening + tail)
+        else:
+            tail, whole = answer, self._bare(prompt + answer)
         # Tokens may merge across the seam; generation starts from the prompt's own tokens, so they win.
         continues = len(whole) >= len(head) and bool((whole[: len(head)] == head).all())
-        ids = whole[len(head) :] if continues else self._plain(tail, start=False)
+        ids = whole[len(head) :] if continues else self._plain(tail)
         end = next((index for index, token in enumerate(ids.tolist()) if token in self._ends), len(ids))
         return head, ids[:end]
 
     def _opening(self, prompt: str) -> str:
-        return self._render([_turn("user", prompt)], more=True) if self._template else prompt
+        return self.render([_turn("user", prompt)], more=True)
 
-    def _render(self, turns: list[dict[str, str]], *, more: bool) -> str:
-        text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=more)
+    def render(self, turns: Sequence[Mapping[str, str]], *, more: bool) -> str:
+        """What the template writes for turns; with `more` the start of an answer too."""
+        text: str = self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=more)
         return text
 
-    def _plain(self, text: str, *, start: bool) -> Ids:
-        # A template writes its own special tokens; bare text gets the tokenizer's (a start token) at its start.
-        special = start and not self._template
-        return np.asarray(self._tokenizer(text, add_special_tokens=special)["input_ids"], dtype=np.int32)
+    def _plain(self, text: str) -> Ids:
+        """Ids of a text that holds its own special tokens, as a template writes them."""
+        return np.asarray(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
 
-    def _remember(self, key: tuple[str, str | None], make: Callable[[], tuple[Ids, Ids]]) -> tuple[Ids, Ids]:
+    def _bare(self, text: str) -> Ids:
+        """Ids of a bare text with the tokenizer's start token, unless the text begins with one (lm-eval's rule)."""
+        written = bool(self._start) and text.startswith(self._start)
+        ids = self._tokenizer(text, add_special_tokens=not written)["input_ids"]
+        # Some tokenizers put an end token behind every text; nothing could be said after it.
+        while ids and ids[-1] in self._ends and len(ids) > 1 and not written:
+            ids = ids[:-1]
+        return np.asarray(ids, dtype=np.int32)
+
+    def _remember(self, key: tuple[str, str | None, bool], make: Callable[[], tuple[Ids, Ids]]) -> tuple[Ids, Ids]:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = make()
@@ -124,6 +154,38 @@ def pad(rows: Sequence[Ids], *, left: bool, fill: int) -> tuple[Any, Any]:
         ids[index, place] = row
         mask[index, place] = True
     return ids, None if mask.all() else mask
+
+
+def check_fits(context: int | None, prompts: Sequence[str], widths: Sequence[int], what: str) -> None:
+    """Refuse prompts that do not fit; nothing is ever cut.
+
+    Args:
+        context: most tokens; None if there is no limit.
+        prompts: for the message.
+        widths: tokens that each needs.
+        what: that they need it for.
+
+    Raises:
+        InputError: counting and naming them.
+    """
+    over = [] if context is None else [index for index, width in enumerate(widths) if width > context]
+    if over:
+        named = some([f'"{prompts[index][:40]}" ({widths[index]})' for index in over])
+        raise InputError(
+            f"{len(over)} of {len(widths)} prompts{what} are longer than the model's context of {context} tokens: "
+            f"{named}; shorten or remove them"
+        )
+
+
+def shared_prefix(rows: Sequence[Ids]) -> int:
+    """How many first ids all rows have in common; at least one id of every row is left out of it."""
+    if len(rows) < 2:
+        return 0
+    # The ends of the sorted order differ as early as any two rows do.
+    first, last = min(rows, key=lambda ids: ids.tolist()), max(rows, key=lambda ids: ids.tolist())
+    length = min(min(len(row) for row in rows) - 1, len(first), len(last))
+    differs = np.flatnonzero(first[:length] != last[:length])
+    return int(differs[0]) if len(differs) else max(0, length)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

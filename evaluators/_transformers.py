@@ -1,36 +1,28 @@
-"""The transformers engine: one live model, greedy answers and teacher-forced matches in length-sorted batches.
-
-Why an own decode loop: on the demo model (0.56 M parameters, one CPU thread, 900 prompts, 16 new tokens) it takes two
-thirds of the time of `model.generate` with the same batches; the rest goes into per-step Python there. Tried and not
-kept, as they changed nothing or lost: a preallocated cache instead of the library's growing one, eager attention.
-
-Shapes: B rows of a batch, T tokens of a padded row, N positions with logits, V vocabulary.
-"""
+"""The transformers engine: one live model, responses and likelihoods in length-sorted batches."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
-from ._engine import Stop
-from ._errors import InputError, some
+from ._decoding import Decoder, cut, until
+from ._engine import Likelihood, Sampling, Stop
+from ._errors import InputError
+from ._forward import Forward, Prefix, best, logprobs
 from ._load import Loaded, load_model
-from ._tokens import Encoder, Ids, batches, pad
-
-COMPACT_AT = 0.75
-"""Rows leave the batch once at most this share is unfinished: dropping them copies the whole KV cache."""
+from ._tokens import Encoder, Ids, batches, check_fits, shared_prefix
 
 CPU_PASS = 2_048
 """Most tokens of one teacher-forced pass on a CPU; activations of more leave the cache (8,192: a quarter slower)."""
 
 LOGIT_VALUES = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): a vocabulary of 256 k leaves 1,024 positions."""
+
+PREFIX = 16
+"""Fewest tokens that all prompts must share for a pass of their own; below it, the pass costs what it saves."""
 
 
 def transformers_engine(
@@ -59,37 +51,97 @@ def transformers_engine(
 
 
 class TransformersEngine:
-    """See `_engine.Engine`. Decoding is plain greedy: penalties in a generation config are not applied."""
+    """See `_engine.Engine`. Penalties in a generation config are not applied."""
 
     def __init__(self, loaded: Loaded, batch_tokens: int) -> None:
         self._loaded = loaded
-        self._model = loaded.model
         self._batch_tokens = batch_tokens
         self._pass_tokens = min(batch_tokens, CPU_PASS) if loaded.device.type == "cpu" else batch_tokens
         self._encoder = Encoder(loaded.tokenizer, loaded.ends)
         self._ends = torch.tensor(loaded.ends, device=loaded.device)
-        self._positional = "position_ids" in inspect.signature(self._model.forward).parameters
-        self._wanted: Tensor | None = None
-        head = self._model.get_output_embeddings()
-        self._logits = max(1, LOGIT_VALUES // int(head.weight.shape[0]))
-        head.register_forward_pre_hook(self._only_wanted)
+        self._forward = Forward(loaded)
+        self._decoder = Decoder(self._forward, self._encoder, self._ends, loaded.fill)
+        self._logits = max(1, LOGIT_VALUES // self._forward.vocabulary)
+        self._tokens = 0
+
+    @property
+    def tokens(self) -> int:
+        """See `Engine.tokens`."""
+        return self._tokens
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens of a sequence; None if the config does not say."""
+        return self._loaded.context
 
     def weights(self) -> dict[str, Tensor]:
         """See `Engine.weights`. The tensors are the model's own; writing needs no gradient guard."""
         return self._loaded.weights()
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Stop | None = None) -> list[str]:
+    def written(self) -> None:
+        """See `Engine.written`. The tensors are the live ones: nothing is left to do."""
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Stop | None = None,
+        until: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        chat: bool = True,
+    ) -> list[str]:
         """See `Engine.generate`."""
-        rows = [self._encoder.prompt(prompt) for prompt in prompts]
+        rows = [self._encoder.prompt(prompt, chat=chat) for prompt in prompts]
         widths = [len(row) + max_new_tokens for row in rows]
-        self._check(prompts, widths, f" with {max_new_tokens} new tokens")
+        check_fits(self._loaded.context, prompts, widths, f" with {max_new_tokens} new tokens")
         responses = [""] * len(rows)
+        prefix = self._prefix(rows)
         for group in batches(widths, [1] * len(rows), tokens=self._batch_tokens, logits=self._logits):
-            asked = None if stop is None else _renumbered(stop, group)
-            decoded = self._decode([rows[index] for index in group], max_new_tokens, asked)
+            decoded = self._decoder.decode(
+                [rows[index] for index in group],
+                max_new_tokens,
+                _asked(stop, until, group),
+                None if sampling is None else _drawn(sampling, group),
+                prefix,
+            )
+            self._tokens += sum(len(rows[index]) for index in group) + sum(map(len, decoded))
             for index, text in zip(group, self._encoder.texts(decoded), strict=True):
-                responses[index] = text
+                responses[index] = cut(text, until)
         return responses
+
+    def loglikelihood(
+        self, prompts: Sequence[str], continuations: Sequence[str], *, chat: bool = True
+    ) -> list[Likelihood]:
+        """See `Engine.loglikelihood`."""
+        pairs = [self._encoder.pair(p, c, chat=chat) for p, c in zip(prompts, continuations, strict=True)]
+        widths = [len(head) + len(tail) for head, tail in pairs]
+        check_fits(self._loaded.context, prompts, widths, " with the continuation")
+        self._tokens += sum(widths)
+        same: dict[bytes, list[int]] = {}
+        for index, (head, _) in enumerate(pairs):
+            same.setdefault(head.tobytes(), []).append(index)
+        # Prompts with several continuations are gone through once, the others together with their continuation.
+        many = [rows for rows in same.values() if len(rows) > 1]
+        once = [rows[0] for rows in same.values() if len(rows) == 1]
+        found = [Likelihood(0.0, 0, True)] * len(pairs)
+        widths = [len(pairs[row][0]) + len(pairs[row][1]) for row in once]
+        heads = [len(pairs[row][1]) for row in once]
+        for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
+            chosen = [once[place] for place in group]
+            for row, likelihood in zip(chosen, self._pairs([pairs[row] for row in chosen]), strict=True):
+                found[row] = likelihood
+        prefix = self._prefix([pairs[rows[0]][0] for rows in many])
+        tails = [max(len(pairs[row][1]) for row in rows) for rows in many]
+        widths = [(len(pairs[rows[0]][0]) + tail) * len(rows) for rows, tail in zip(many, tails, strict=True)]
+        heads = [sum(len(pairs[row][1]) for row in rows) + 1 for rows in many]
+        for group in batches(widths, heads, tokens=self._batch_tokens, logits=self._logits):
+            chosen_sets = [many[place] for place in group]
+            cases = [(pairs[rows[0]][0], [pairs[row][1] for row in rows]) for rows in chosen_sets]
+            likelihoods = self._choices(cases, prefix)
+            for row, likelihood in zip([row for rows in chosen_sets for row in rows], likelihoods, strict=True):
+                found[row] = likelihood
+        return found
 
     def matches(self, prompts: Sequence[str], answers: Sequence[str]) -> list[bool]:
         """See `Engine.matches`.
@@ -99,7 +151,8 @@ class TransformersEngine:
         """
         pairs = [self._encoder.pair(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         widths = [len(prompt) + len(answer) for prompt, answer in pairs]
-        self._check(prompts, widths, " with the answer")
+        check_fits(self._loaded.context, prompts, widths, " with the answer")
+        self._tokens += sum(widths)
         heads = [len(answer) + 1 for _, answer in pairs]
         found = [False] * len(pairs)
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
@@ -107,143 +160,100 @@ class TransformersEngine:
                 found[index] = same
         return found
 
+    def render(self, turns: Sequence[Mapping[str, str]], *, more: bool = True) -> str:
+        """See `Engine.render`."""
+        if not self._encoder.template:
+            raise InputError(f"{self._loaded.path}: has no chat template; leave `chat` out")
+        return self._encoder.render(turns, more=more)
+
     def close(self) -> None:
         """See `Engine.close`."""
         device = self._loaded.device
-        del self._model, self._loaded
+        del self._forward, self._decoder, self._loaded
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _match(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[bool]:
-        # Padding on the right: causal attention never looks there, so no mask is needed and the fast kernel applies.
-        ids, _ = pad([np.concatenate(pair) for pair in pairs], left=False, fill=self._loaded.fill)
-        width = ids.shape[1]
-        wanted = [
-            row * width + np.arange(len(prompt) - 1, len(prompt) + len(answer))
-            for row, (prompt, answer) in enumerate(pairs)
-        ]
-        best = self._forward(self._tensor(ids), wanted=self._tensor(np.concatenate(wanted)))[0]
-        ended = torch.isin(best, self._ends).cpu().numpy()
-        best_ids = best.cpu().numpy()
+        wanted = [np.arange(len(prompt) - 1, len(prompt) + len(answer)) for prompt, answer in pairs]
+        chosen = best(self._forward.whole([np.concatenate(pair) for pair in pairs], wanted))
+        ended = torch.isin(chosen, self._ends).cpu().numpy()
+        ids = chosen.cpu().numpy()
         end = np.cumsum([len(answer) + 1 for _, answer in pairs]) - 1
         return [
-            bool(ended[last]) and bool((best_ids[last - len(answer) : last] == answer).all())
+            bool(ended[last]) and bool((ids[last - len(answer) : last] == answer).all())
             for last, (_, answer) in zip(end.tolist(), pairs, strict=True)
         ]
 
     @torch.inference_mode()
-    def _decode(self, prompts: Sequence[Ids], limit: int, stop: Stop | None) -> list[list[int]]:
-        ids, real = pad(prompts, left=True, fill=self._loaded.fill)
-        tokens = self._tensor(ids)
-        mask = None if real is None else self._tensor(real)
-        place = self._tensor(np.asarray([len(row) for row in prompts]))
-        rows = torch.arange(len(prompts), device=tokens.device)
-        alive = torch.ones_like(rows, dtype=torch.bool)
-        written = torch.full((len(prompts), limit), self._loaded.fill, device=tokens.device)
-        lengths = torch.zeros_like(rows)
-        positions = (torch.arange(tokens.shape[1], device=tokens.device) - tokens.shape[1] + place[:, None]).clamp(
-            min=0
-        )
-        best, cache = self._forward(tokens, mask=mask, positions=positions, wanted=self._last(tokens), decode=True)
-        for step in range(1, limit + 1):
-            alive &= ~torch.isin(best, self._ends)
-            written[rows, step - 1] = best
-            lengths[rows] += alive
-            if step == limit:
-                break
-            # Asking costs a decode of every text, so ask after 2, 4, 8, ... tokens: at most half of the work is wasted.
-            if stop is not None and step > 1 and step & (step - 1) == 0:
-                self._ask(stop, rows, alive, written[:, :step])
-            left = int(alive.sum())
-            if left == 0:
-                break
-            if left <= COMPACT_AT * len(alive) and all(isinstance(layer, DynamicLayer) for layer in cache.layers):
-                keep = alive.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                rows, alive, best, place = rows[keep], alive[keep], best[keep], place[keep]
-                mask = None if mask is None else mask[keep]
-            if mask is not None:
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            best, cache = self._forward(
-                best[:, None],
-                mask=mask,
-                positions=place[:, None],
-                cache=cache,
-                wanted=self._last(rows[:, None]),
-                decode=True,
-            )
-            place = place + 1
-        return [row[:length] for row, length in zip(written.tolist(), lengths.tolist(), strict=True)]
+    def _pairs(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Likelihood]:
+        """Each prompt with one continuation, in one pass."""
+        targets = np.concatenate([tail for _, tail in pairs]).astype(np.int64)
+        if not len(targets):
+            return [Likelihood(0.0, 0, True)] * len(pairs)
+        # The last token of a continuation predicts nothing that is asked for.
+        rows = [np.concatenate([head, tail[:-1]]) for head, tail in pairs]
+        wanted = [len(head) - 1 + np.arange(len(tail)) for head, tail in pairs]
+        values, greedy = logprobs(self._forward.whole(rows, wanted), self._forward.tensor(targets))
+        return _summed(values, greedy, [len(tail) for _, tail in pairs])
 
-    def _ask(self, stop: Stop, rows: Tensor, alive: Tensor, written: Tensor) -> None:
-        """Clear `alive` (B,) where `stop` says that more text changes nothing."""
-        asked = alive.nonzero()[:, 0]
-        indices = rows[asked]
-        texts = self._encoder.texts(written[indices].tolist())
-        # A character that is still incomplete decodes to U+FFFD.
-        decided = [stop(index, text.rstrip("\ufffd")) for index, text in zip(indices.tolist(), texts, strict=True)]
-        alive[asked] = ~torch.tensor(decided, dtype=torch.bool, device=alive.device)
+    @torch.inference_mode()
+    def _choices(self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix) -> list[Likelihood]:
+        """Each prompt with several continuations: the prompt once, then its cache for every continuation."""
+        state = self._forward.start([head for head, _ in cases], prefix)
+        owner = [place for place, (_, tails) in enumerate(cases) for _ in tails]
+        tails = [tail for _, some_tails in cases for tail in some_tails]
+        if not state.keep(self._forward.tensor(np.asarray(owner))):
+            return self._pairs([(cases[place][0], tail) for place, tail in zip(owner, tails, strict=True)])
+        lengths = [len(tail) for tail in tails]
+        found: list[list[Tensor]] = [[] for _ in tails]
+        first = [row for row, length in enumerate(lengths) if length]
+        if not first:
+            return [Likelihood(0.0, 0, True)] * len(tails)
+        heads = self._forward.tensor(np.asarray([tails[row][0] for row in first], dtype=np.int64))
+        begun = logprobs(state.logits[first], heads)
+        for place, row in enumerate(first):
+            found[row].append(torch.stack([part[place].float() for part in begun]))
+        longer = [row for row in first if lengths[row] > 1]
+        if longer:
+            state.keep(self._forward.tensor(np.asarray(longer)))
+            targets = np.concatenate([tails[row][1:] for row in longer]).astype(np.int64)
+            wanted = [np.arange(lengths[row] - 1) for row in longer]
+            logits = self._forward.more(state, [tails[row][:-1] for row in longer], wanted)
+            values, greedy = logprobs(logits, self._forward.tensor(targets))
+            end = np.cumsum([lengths[row] - 1 for row in longer]).tolist()
+            for row, last in zip(longer, end, strict=True):
+                part = slice(last - lengths[row] + 1, last)
+                found[row].append(torch.stack([values[part].sum(), greedy[part].all().float()]))
+        whole = [torch.stack(parts).cpu().numpy() if parts else np.zeros((0, 2)) for parts in found]
+        return [
+            Likelihood(float(parts[:, 0].sum()), length, bool(parts[:, 1].all()))
+            for parts, length in zip(whole, lengths, strict=True)
+        ]
 
-    def _forward(
-        self,
-        tokens: Tensor,
-        *,
-        wanted: Tensor,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: Any = None,
-        decode: bool = False,
-    ) -> tuple[Tensor, Any]:
-        """Argmax (N,) at `wanted` (indices into the flattened (B, T)) and the cache after `tokens` (B, T)."""
-        kwargs: dict[str, Any] = {"use_cache": decode}
-        if cache is not None:
-            kwargs["past_key_values"] = cache
-        if positions is not None and self._positional:
-            kwargs["position_ids"] = positions
-        self._wanted = wanted
-        try:
-            out = self._model(input_ids=tokens, attention_mask=mask, **kwargs)
-        finally:
-            self._wanted = None
-        best = out.logits[0].max(dim=-1)  # a NaN anywhere in a row becomes its maximum
-        broken = int((~torch.isfinite(best.values)).sum())
-        if broken:
-            # The argmax of NaNs is a token like any other: without this, broken weights would get a score.
-            raise FloatingPointError(f"the logits of {broken} of {len(best.values)} positions are not finite")
-        return best.indices, out.past_key_values if decode else None
-
-    def _only_wanted(self, _head: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Before the output layer: keep the hidden states (1, N, H) whose logits are wanted.
-
-        A hook rather than `logits_to_keep`, which takes the same positions for all rows and not every model has;
-        whatever a model does to its logits afterwards (scales, soft caps) still happens.
-        """
-        if self._wanted is None:
-            return args
-        hidden, *rest = args
-        return (hidden.reshape(-1, hidden.shape[-1])[self._wanted][None], *rest)
-
-    def _last(self, tokens: Tensor) -> Tensor:
-        """Flat index (B,) of the last position of each row of (B, T)."""
-        rows, width = tokens.shape
-        return torch.arange(rows, device=self._loaded.device) * width + (width - 1)
-
-    def _tensor(self, array: Any) -> Tensor:
-        return torch.from_numpy(array).to(self._loaded.device)
-
-    def _check(self, prompts: Sequence[str], widths: Sequence[int], what: str) -> None:
-        context = self._loaded.context
-        if context is None:
-            return
-        over = [index for index, width in enumerate(widths) if width > context]
-        if over:
-            named = some([f'"{prompts[index][:40]}" ({widths[index]})' for index in over])
-            raise InputError(
-                f"{len(over)} of {len(widths)} prompts{what} are longer than the model's context of {context} tokens: "
-                f"{named}; shorten or remove them"
-            )
+    @torch.inference_mode()
+    def _prefix(self, rows: Sequence[Ids]) -> Prefix:
+        shared = shared_prefix(rows)
+        return self._forward.prefix(rows[0][:shared]) if shared >= PREFIX else Prefix()
 
 
-def _renumbered(stop: Stop, group: Sequence[int]) -> Callable[[int, str], bool]:
-    return lambda row, text: stop(group[row], text)
+def _asked(stop: Stop | None, texts: Sequence[str], group: Sequence[int]) -> Callable[[int, str], bool] | None:
+    """What the decoder asks about the rows of a batch."""
+    if stop is None:
+        return until(texts) if texts else None
+    ended = until(texts)
+    return lambda row, text: ended(row, text) or stop(group[row], text)
+
+
+def _drawn(sampling: Sampling, group: Sequence[int]) -> Sampling:
+    keys = tuple(sampling.keys[index] for index in group)
+    return Sampling(sampling.temperature, sampling.top_p, sampling.seed, keys)
+
+
+def _summed(values: Tensor, greedy: Tensor, lengths: Sequence[int]) -> list[Likelihood]:
+    sums, same = values.double().cpu().numpy(), greedy.cpu().numpy()
+    ends = np.cumsum(lengths).tolist()
+    return [
+        Likelihood(float(sums[end - length : end].sum()), length, bool(same[end - length : end].all()))
+        for end, length in zip(ends, lengths, strict=True)
+    ]

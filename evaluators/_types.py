@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -26,6 +26,8 @@ class Item:
         group: unit of resampling: items that share it (a template, a verb-object pair) are not independent.
         task: free label, "" if there is none.
         split: "search" or "report".
+        choices: texts to choose from, where the evaluator needs them; `answer` is one of them.
+        tests: a program that fails if the answer is wrong, where the evaluator needs one.
     """
 
     id: str
@@ -35,6 +37,8 @@ class Item:
     group: str
     task: str
     split: str
+    choices: tuple[str, ...] = ()
+    tests: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,11 @@ class Evaluator(Protocol):
         ...
 
     def grade(self, item: Item, response: str) -> float:
-        """The value in [0, 1] of a complete response."""
+        """The value in [0, 1] of a complete response.
+
+        Where a model is asked for likelihoods, the response is what they say: the choice that is likeliest, or the
+        mean log-probability of a token as a number.
+        """
         ...
 
     def gold(self, item: Item) -> str:
@@ -97,4 +105,41 @@ class Evaluator(Protocol):
 
     def empty(self, item: Item) -> str:
         """A response that grades 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Room:
+    """What must fit into the model's context with a prompt.
+
+    Attributes:
+        continuations: texts that the model is asked about, each by itself.
+        new_tokens: that may be generated.
+        chat: whether the prompt goes through the chat template.
+    """
+
+    continuations: tuple[str, ...] = ()
+    new_tokens: int = 0
+    chat: bool = True
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """An evaluator that says beforehand what it will ask, so that prompts that are too long are found by a check."""
+
+    def room(self, item: Item) -> Room:
+        """What it will ask with the item's prompt."""
+        ...
+
+
+@runtime_checkable
+class Bringing(Protocol):
+    """An evaluator that brings its items; a recipe gives it no data."""
+
+    def items(self, languages: Sequence[str]) -> tuple[Item, ...]:
+        """Its items in the languages that a recipe lists, in an order that never changes.
+
+        Raises:
+            InputError: they are not on this machine, or in another language.
+        """
         ...

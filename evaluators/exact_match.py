@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ._errors import InputError, some
-from ._types import Evaluator, Item
+from ._checks import answered, in_script, one_of, whole
+from ._types import Evaluator, Item, Room
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -18,7 +18,10 @@ RULES = 1
 
 
 def exact_match(
-    *, mode: Literal["teacher_forced", "generate"] = "teacher_forced", max_new_tokens: int = 32
+    *,
+    mode: Literal["teacher_forced", "generate"] = "teacher_forced",
+    max_new_tokens: int = 32,
+    script: Literal["language", "any"] = "language",
 ) -> Evaluator:
     """Share of items whose greedy response is exactly the answer.
 
@@ -33,15 +36,14 @@ def exact_match(
     Args:
         mode: how to ask.
         max_new_tokens: limit of `generate`; an answer that needs more can never match.
+        script: `any` if answers may be in another script than their language's.
 
     Raises:
-        InputError: an unknown mode or a limit below 1.
+        InputError: an unknown mode or script, or a limit below 1.
     """
-    if mode not in ("teacher_forced", "generate"):
-        raise InputError(f"exact_match: unknown mode {mode!r}; choose teacher_forced or generate")
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise InputError(f"exact_match: max_new_tokens must be a whole number from 1 up, got {max_new_tokens!r}")
-    return ExactMatch(mode, max_new_tokens)
+    one_of("exact_match", "mode", mode, ("teacher_forced", "generate"))
+    one_of("exact_match", "script", script, ("language", "any"))
+    return ExactMatch(mode, whole("exact_match", "max_new_tokens", max_new_tokens), script == "any")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class ExactMatch:
 
     mode: str
     max_new_tokens: int
+    any_script: bool = False
     kind: str = "exact_match"
 
     @property
@@ -59,13 +62,14 @@ class ExactMatch:
         return f"{self.kind}-{RULES};mode={self.mode}{limit}"
 
     def check(self, items: Sequence[Item]) -> None:
-        """Refuse items without an answer."""
-        bare = [item.id for item in items if not normal(item.answer)]
-        if bare:
-            raise InputError(
-                f"exact_match: {len(bare)} of {len(items)} items have no answer: {some(bare)}; "
-                "add it, or map the column that holds it (columns: {answer: ...})"
-            )
+        """Refuse items without an answer, and languages whose answers are in another script."""
+        answered(self.kind, items)
+        if not self.any_script:
+            in_script(self.kind, items)
+
+    def room(self, item: Item) -> Room:
+        """The answer, or the tokens that may be written."""
+        return Room((item.answer,)) if self.mode == "teacher_forced" else Room(new_tokens=self.max_new_tokens)
 
     def score(self, engine: Engine, items: Sequence[Item]) -> tuple[float, ...]:
         """1 for a match, else 0."""

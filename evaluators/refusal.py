@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._checks import whole
 from ._errors import InputError
 from ._phrases import GAP, WINDOW, Phrases, opening, phrases, verdict, words
 from ._refusals import OPENERS, OTHERS, REFUSALS, SENTENCES
-from ._types import Evaluator, Item
+from ._types import Evaluator, Item, Room
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -41,8 +42,7 @@ def refusal(*, max_new_tokens: int = 16, markers: Mapping[str, Sequence[str]] | 
     Raises:
         InputError: a limit below 1, or a marker without a word to begin with.
     """
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise InputError(f"refusal: max_new_tokens must be a whole number from 1 up, got {max_new_tokens!r}")
+    whole("refusal", "max_new_tokens", max_new_tokens)
     found = []
     for language, texts in dict(markers or {}).items():
         for text in [texts] if isinstance(texts, str) else texts:
@@ -69,6 +69,10 @@ class Refusal:
 
     def check(self, items: Sequence[Item]) -> None:
         """Any item can be refused: nothing to check."""
+
+    def room(self, item: Item) -> Room:
+        """The tokens that may be written."""
+        return Room(new_tokens=self.max_new_tokens)
 
     def score(self, engine: Engine, items: Sequence[Item]) -> tuple[float, ...]:
         """1 for a refusal, else 0; generation of an item ends as soon as its opening decides."""

@@ -189,6 +189,23 @@ def reduced(aggregate: Aggregate, values: Array, larger_is_better: bool) -> Arra
     return np.asarray(mean if larger_is_better else -mean)
 
 
+def parts(aggregate: Aggregate, scores: Mapping[tuple[str, str], Score]) -> tuple[Score, ...]:
+    """The scores that an aggregate over several languages is made of, by language; none for a mean."""
+    if aggregate.kind == "mean":
+        return ()
+    found = {language: one for (name, language), one in scores.items() if name == aggregate.evaluator and language}
+    return tuple(found[language] for language in sorted(found)) if len(found) > 1 else ()
+
+
+def order(aggregate: Aggregate, count: int, larger_is_better: bool) -> tuple[float, ...]:
+    """Weights of `count` scores by language, from the lowest to the highest, whose sum is the aggregate."""
+    import numpy as np
+
+    # Of scores that are 0 below the k-th and 1 from it on, the aggregate is the sum of the weights from the k-th on.
+    tails = reduced(aggregate, np.triu(np.ones((count, count))), larger_is_better)
+    return tuple((tails - np.append(tails[1:], 0.0)).tolist())
+
+
 def measured(aggregate: Aggregate, values: Array, languages: Sequence[str], larger_is_better: bool) -> Array:
     """The aggregate of per-item results: (n, items) -> (n,)."""
     import numpy as np

@@ -97,7 +97,9 @@ def write_demo(out: str | Path, *, candidates: int = 96) -> Path:
     return write_world(Path(out), candidates=candidates)
 
 
-def locate(recipe: Recipe | str | Path, out: str | Path | None) -> tuple[Recipe, Path]:
+def locate(
+    recipe: Recipe | str | Path, out: str | Path | None, directory: str | Path | None = None
+) -> tuple[Recipe, Path]:
     """A recipe, its file or a run directory -> the recipe and its run directory, absolute: workers have other folders.
 
     Raises:
@@ -114,7 +116,7 @@ def locate(recipe: Recipe | str | Path, out: str | Path | None) -> tuple[Recipe,
             rule = "a run directory has its place already"
             raise UserError(Problem(str(path), None, "--out", rule, str(out), "leave --out away, or give the recipe"))
         return recipe_of(path), path.absolute()
-    loaded = load_recipe(path)
+    loaded = load_recipe(path, directory=directory)
     return loaded, (Path(out) if out is not None else run_directory(loaded)).absolute()
 
 

@@ -1,6 +1,7 @@
 """Look before leaping: everything that metadata can tell about a run, before anything is written or started.
 
-Reads configs, safetensors headers, data files and what the machine offers. Every problem is reported, not the first.
+Reads configs, safetensors headers, data files and what the machine offers; asks judges' endpoints for their models.
+Every problem is reported, not the first.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from search._check import checkpoints, items, machine, output, rows
+from search._check import aims, checkpoints, engine, items, judges, machine, output, rows
 from search._check.estimates import Estimate, estimates
 from search.errors import Problem, UserError
 from search.recipe import Recipe
@@ -52,18 +53,24 @@ def check(recipe: Recipe, *, out: Path | None = None) -> Report:
     models = checkpoints.inspect(recipe)
     scored = items.inspect(recipe)
     needs = machine.needs(recipe, models.parameters)
+    unreachable, odd = judges.inspect(recipe)
+    misguided, unpaired = aims.inspect(recipe)
     problems = _unique(
         models.problems
         + scored.problems
         + rows.problems(recipe)
+        + unreachable
+        + misguided
+        + engine.problems(recipe)
         + machine.problems(recipe, needs)
         + output.problems(recipe, directory, where)
         + output.disk_problems(recipe, directory, needs)
     )
     if problems:
         raise UserError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-    warnings = models.warnings + scored.warnings + machine.warnings(recipe, needs)
-    return Report(_unique(warnings), estimates(recipe, models.parameters, scored, needs))
+    warnings = models.warnings + scored.warnings + odd + unpaired + machine.warnings(recipe, needs)
+    costs = estimates(recipe, models.parameters, scored, needs) + judges.estimates(recipe, scored)
+    return Report(_unique(warnings), costs)
 
 
 def _unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -14,6 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster import commands as service_commands
+
+from .service_commands import serve, token
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 app = typer.Typer(
@@ -53,9 +57,15 @@ def run(
         Path | None,
         typer.Option("--fork", metavar="RUN", help="Take over what is still valid of a run of a changed recipe."),
     ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", metavar="DIR", help="Where the recipe's relative paths start.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="In place of the recipe's cluster.address.")
+    ] = None,
 ) -> None:
     """Check, train experts, search, confirm, export, report; run again to resume."""
-    _run(recipe, out, "run", fork)
+    _run(recipe, out, "run", fork, directory, cluster)
 
 
 @app.command()
@@ -197,6 +207,25 @@ def score(
     typer.echo(json.dumps(scores, ensure_ascii=False) if as_json else score_table(scores))
 
 
+@app.command("judge-check")
+def judge_check(
+    recipe: RecipeFile,
+    labelled: Annotated[
+        Path | None, typer.Argument(metavar="[LABELLED]", help="Items that people labelled (JSON lines or CSV).")
+    ] = None,
+    evaluator: Annotated[
+        str | None, typer.Option("--evaluator", metavar="NAME", help="Whose judge; needed where several have one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Hold a recipe's judge against labelled items; without them, say what its judges did and cost so far."""
+    from .judging import judge_check as checked
+    from .judging import judge_table
+
+    found = checked(recipe, labelled, evaluator)
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else judge_table(found))
+
+
 @app.command()
 def methods() -> None:
     """List what a recipe can name: merge methods, trainers, evaluators, samplers."""
@@ -214,30 +243,29 @@ def doctor() -> None:
         typer.echo(line)
 
 
-def _later(name: str) -> None:
-    def command() -> None:
-        from .errors import Problem, UserError
-
-        remedy = "use `mergefront run` on this machine, or on a cluster with `cluster.address: auto`"
-        raise UserError(Problem("", None, name, "not available yet: the job service", remedy=remedy))
-
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-    app.command(name, context_settings=settings, help="Not available yet (the job service).")(command)
+app.command()(serve)
+service_commands.add(app)
+app.add_typer(token, name="token")
 
 
-for _name in ("serve", "submit", "jobs", "logs", "cancel"):
-    _later(_name)
-
-
-def _run(recipe: Path, out: Path | None, until: str, fork: Path | None = None) -> None:
+def _run(
+    recipe: Path,
+    out: Path | None,
+    until: str,
+    fork: Path | None = None,
+    directory: Path | None = None,
+    cluster: str | None = None,
+) -> None:
     from .api import locate
     from .check import check as checked
+    from .judging import judge_summary
     from .pipeline import run_recipe
     from .progress import Display
     from .rundir import recipe_of
     from .table import front_table
 
-    plan, path = locate(recipe, out)
+    plan, path = locate(recipe, out, directory)
+    plan = plan if cluster is None else plan.on(cluster)
     checked(plan, out=path)
     if fork is not None:
         recipe_of(fork)  # refused before anything is written
@@ -246,6 +274,8 @@ def _run(recipe: Path, out: Path | None, until: str, fork: Path | None = None) -
         typer.echo(f"experts: {path / 'experts'}")
         return
     typer.echo(front_table(document))
+    if summary := judge_summary(plan):
+        typer.echo(summary)
     if until == "run":
         typer.echo(f"report:  {path / 'report.html'}")
         typer.echo(f"exports: {path / 'exports'}")
@@ -281,7 +311,7 @@ def main() -> None:
 def _lines(error: Exception, status: int) -> list[str]:
     text = str(error) or type(error).__name__
     lines = text.splitlines()
-    if status != 2:
+    if status != 2 and getattr(error, "kept", True):
         if not isinstance(error, (RuntimeError, TimeoutError, OSError)):
             lines[0] = f"{type(error).__name__}: {lines[0]}"
         lines.append("what ran is kept; `mergefront run` on the same directory goes on with it (--debug: traceback)")

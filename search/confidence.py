@@ -23,13 +23,13 @@ from .uncertainty import (
     Values,
     bounded,
     draws,
-    hypervolume_interval,
     measured,
     objectives_of,
     p_on_front,
     shrunk,
 )
 from .uncertainty import margins as drawn_margins
+from .volume import hypervolume_interval, parts_of
 
 
 def layouts(store: Store, split: str) -> dict[str, Layout]:
@@ -145,7 +145,8 @@ def sureness(
     open_ = np.flatnonzero(mask)
     quantities = objectives_of(objectives)
     results = values_of(folder, [*(point for point, chosen in zip(points, mask, strict=True) if chosen), "base"], split)
-    drawn = draws(known, results, quantities, seed=seed)[:-1]
+    parts = parts_of(known, results, quantities, seed=seed).only(slice(-1))
+    drawn = parts.joined(parts.drawn)
     keeps = np.broadcast_to(allowed[open_, None], drawn.shape[:2])
     if constraints:
         limits = draws(known, results, bounded(constraints), seed=seed)
@@ -154,9 +155,7 @@ def sureness(
     # No point that could be on the front has a chance of none; draws know nothing below half of one of them.
     chance[open_] = np.maximum(p_on_front(shrunk(values[open_], drawn), directions, keeps), 0.5 / drawn.shape[1])
     fit = allowed[open_]
-    volume = hypervolume_interval(
-        values[open_][fit], drawn[fit], directions, reference, groups=fewest_groups(known, quantities)
-    )
+    volume = hypervolume_interval(parts.only(fit), directions, reference, groups=fewest_groups(known, quantities))
     return chance, volume
 
 

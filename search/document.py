@@ -17,7 +17,9 @@ from . import aggregates, confidence, front
 from ._space.stored import from_json, to_json, typical, varies
 from .errors import Problem, UserError, suggestion
 from .feasible import feasible, margins
+from .partners import partners
 from .recipe import Recipe
+from .relative import relative_changes
 from .stopping import endings
 from .store import Point, Scores, Store
 from .uncertainty import LEVEL, Layout
@@ -37,9 +39,11 @@ def front_document(
 
     Every score has `low` and `high`, its 90 % interval (`level`). `hypervolume` is that of the values as measured;
     `hypervolume_interval` is for the true one of the same front, and `hypervolume_optimism` is how far the measured one
-    is too large on average (`uncertainty.hypervolume_interval`). `optimism` is the gap between the splits over the
+    is too large on average (`volume.hypervolume_interval`). `optimism` is the gap between the splits over the
     confirmed merges that were on the search's front, `items` what the search was scored on and what races saved.
-    `stopped` says why each search ended.
+    `stopped` says why each search ended, `look_alikes` which evaluator stands beside which (`search.partners`). A point
+    has `relative` where a judge labelled harm: evaluator -> change in percent of the base's, with `stderr`, `n`, and
+    the same by language.
 
     Args:
         recipe: of the run.
@@ -60,9 +64,14 @@ def front_document(
     ranked = confirmed or [point for point in points if point.state == "COMPLETE"]
     known = {name: confidence.layouts(store, name) for name in ("search", "report")}
     rows = [_row(recipe, point, searched, reported, known) for point in points]
+    splits = {point.id: "report" if point.id in reported else "search" for point in points}
+    changes = relative_changes(recipe, store, run / "items", splits)
+    for row in rows:
+        row.update({"relative": changes[row["id"]]} if row["id"] in changes else {})
     document: dict[str, Any] = {
         "run": recipe.name,
         "objectives": dict(wanted),
+        "look_alikes": partners(recipe),
         "constraints": [str(constraint) for constraint in recipe.search.constraints],
         "split": split,
         "level": LEVEL,
@@ -185,7 +194,7 @@ def _row(
         "on_front": False,
         "p_on_front": 0.0,
         "violations": {name: gap for name, gap in margins(recipe.search.constraints, scores, base).items() if gap > 0},
-        "cost": {"seconds": point.seconds},
+        "cost": {"seconds": point.seconds, "tokens": point.tokens},
     }
     if split == "report" and point.id in searched:
         before = confidence.stated(searched[point.id], "search", known["search"])

@@ -65,7 +65,7 @@ def input_hashes(recipe: Recipe) -> dict[str, str]:
     for name, source in recipe.data.items():
         found |= {_input("data", name, file): file_hash(Path(file)) for file in local_files(recipe, source)}
     for name, evaluator in recipe.evaluators.items():
-        files = local_files(recipe, evaluator.data)
+        files = local_files(recipe, evaluator.data) if evaluator.data is not None else ()
         found |= {_input("evaluators", name, file): file_hash(Path(file)) for file in files}
     return found
 

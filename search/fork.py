@@ -140,7 +140,7 @@ def _finished(
     for split in SPLITS:
         if point.id in scores[split]:
             copy(split)
-    done = store.finish(name, point.seconds or 0.0, "search", scores["search"][point.id])
+    done = store.finish(name, point.seconds or 0.0, "search", scores["search"][point.id], tokens=point.tokens or 0)
     if done and point.id in scores["report"]:
         store.add_scores(name, "report", scores["report"][point.id])
     return done

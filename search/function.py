@@ -112,7 +112,7 @@ def _run(score: Score, question: Question, store: Store) -> Study:
     pool = CallerPool(score, question.candidate_time)
     store.start_clock()
     try:
-        stop = drive(search, pool, question.rules, in_flight=1, timeout_s=question.candidate_time)
+        stop = drive(search, pool, question.rules, in_flight=lambda: 1, timeout_s=question.candidate_time)
     except SearchFailed as error:
         stop = Stop(FAILURES, str(error))
     finally:

@@ -17,10 +17,20 @@ from mergers._spec import Merge
 if TYPE_CHECKING:
     import numpy as np
 
+    from evaluators._engine import Engine
+    from evaluators._types import Evaluator
     from mergers._execution.materialize import Materializer
 
 Results = Mapping[str, "np.ndarray[Any, Any]"]
 """Evaluator name -> one float32 in [0, 1] for each item of the job, in the order of that evaluator's items."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What scoring a job gave: its results, and the tokens that went through the model for them."""
+
+    results: Results
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,31 +93,33 @@ class ScorerFactory:
 
 
 class Scorer:
-    """Job -> per-item results; raises what the merge or an evaluator raises."""
+    """Job -> per-item results and tokens; raises what the merge or an evaluator raises."""
 
     def __init__(self, spec: ScorerFactory) -> None:
+        from evaluators._engines import load_engine
         from evaluators._schema import build
-        from evaluators._transformers import transformers_engine
 
         self._base = spec.base
         self._materializers: OrderedDict[tuple[str, ...], Materializer] = OrderedDict()
-        self._engine = transformers_engine(spec.base, dtype=spec.dtype)
+        self._engine = load_engine(spec.engine, spec.base, dtype=spec.dtype)
         self._weights = self._engine.weights()
         self._graders = tuple(
             (
                 grader.name,
-                build(grader.kind, dict(grader.options)),
+                _with_base(build(grader.kind, dict(grader.options)), self._engine, grader, spec),
                 grader.split("search"),
                 grader.split("report"),
             )
             for grader in spec.graders
         )
 
-    def __call__(self, job: Job) -> Results:
+    def __call__(self, job: Job) -> Answer:
         """Merge in place, then score on every evaluator that the job asks for."""
         import numpy as np
 
+        before = self._engine.tokens
         self._materializer(job.experts).apply(job.merge)
+        self._engine.written()
         ranges = {name: slice(first, stop) for name, first, stop in job.ranges}
         results = {}
         for name, evaluator, search, report in self._graders:
@@ -116,7 +128,7 @@ class Scorer:
             items = (search if job.split == "search" else report)[ranges.get(name, slice(None))]
             scores = evaluator.score(self._engine, items) if items else ()
             results[name] = np.asarray(scores, dtype=np.float32)
-        return results
+        return Answer(results, self._engine.tokens - before)
 
     def _materializer(self, experts: tuple[str, ...]) -> Materializer:
         """Opened experts and what is known about them; the expert sets used last stay."""
@@ -128,3 +140,12 @@ class Scorer:
         while len(self._materializers) > EXPERT_SETS:
             self._materializers.popitem(last=False)
         return self._materializers[experts]
+
+
+def _with_base(evaluator: Evaluator, engine: Engine, grader: Grader, spec: ScorerFactory) -> Evaluator:
+    """The evaluator, told of the base what it compares with; the live model holds the base until the first merge."""
+    from evaluators.judges.base import Relative, weights_identity
+
+    if not isinstance(evaluator, Relative):
+        return evaluator
+    return evaluator.with_base(engine, grader.items, weights_identity(spec.base, spec.dtype, spec.engine))

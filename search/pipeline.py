@@ -14,7 +14,7 @@ from . import fork as forking
 from .bench import Bench
 from .document import front_document
 from .experts import Model
-from .graders import load_graders
+from .graders import grader_hashes, load_graders
 from .objective import AS_IT_IS, Grader, Job
 from .progress import Display
 from .recipe import Recipe
@@ -39,10 +39,10 @@ def run_recipe(
         UserError, InputError: bad input; exit status 2.
         TrainingFailed, ScoringFailed, SearchesFailed, TimeoutError: the run failed; what ran is kept.
     """
-    hashes = experts.input_hashes(recipe)
+    graders = load_graders(recipe)
+    hashes = experts.input_hashes(recipe) | grader_hashes(graders)
     with open_run(recipe, out, hashes) as run:
         models = experts.models(recipe, run.experts, hashes)
-        graders = load_graders(recipe)
         if fork is not None:
             display.line(f"fork of {fork}: {forking.fork(run, models, hashes, fork)}")
         if _is_finished(run, models):

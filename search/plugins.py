@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from search.errors import suggestion
@@ -19,6 +21,19 @@ FOLDERS = {
     "trainers": "trainer",
     "search.samplers": "sampler",
 }
+
+
+_OUTSIDE = ContextVar("outside", default=True)
+
+
+@contextmanager
+def permitted(outside: bool) -> Iterator[None]:
+    """Whether names of outside code are accepted; where they are not, none is imported either."""
+    before = _OUTSIDE.set(outside)
+    try:
+        yield
+    finally:
+        _OUTSIDE.reset(before)
 
 
 def choices(folder: str) -> tuple[str, ...]:
@@ -48,6 +63,8 @@ def unknown(folder: str, name: str) -> tuple[str, str] | None:
         if "." in name:
             remedy = f'code of your own is named "package.module:function"; {remedy}'
         return f"unknown {FOLDERS[folder]}", remedy
+    if not _OUTSIDE.get():
+        return "code of your own is not permitted here", f"choose from {', '.join(choices(folder))}"
     module, _, function = name.partition(":")
     if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         return f'a {FOLDERS[folder]} of your own is written "package.module:function"', "check the spelling"

@@ -22,6 +22,8 @@ from search._recipe import yaml_text
 from search._recipe.constraints import Constraint
 from search._recipe.factors import FactorError, grid_of
 from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, refusal, tuple_of
+from search._recipe.judges import JudgeSpec, with_judges
+from search._recipe.judges import problems as judge_problems
 from search._recipe.lock import fingerprint
 from search._recipe.matrix import expand
 from search._recipe.models import (
@@ -91,6 +93,7 @@ class Recipe(Section):
         experts: after matrix expansion, in the recipe's order.
         baselines: trained or existing models that are scored and never merged.
         evaluators: named scores.
+        judges: named models behind endpoints that evaluators ask (`docs/judges.md`).
         search, cluster, export: see their sections.
         storage: the run directory when the command line names none, relative to the recipe.
         database: "sqlite" = a file in the run directory; or postgresql://USER@HOST/DATABASE, of which the run takes a
@@ -105,6 +108,7 @@ class Recipe(Section):
     experts: Annotated[Mapping[Name, Expert], AfterValidator(at_least_one)]
     baselines: Mapping[Name, Baseline] = {}
     evaluators: Annotated[Mapping[Name, EvaluatorSpec], AfterValidator(at_least_one)]
+    judges: Mapping[Name, JudgeSpec] = {}
     search: SearchSpec
     cluster: ClusterSpec = Field(default_factory=ClusterSpec)
     storage: Annotated[str, BeforeValidator(_storage)] = ""
@@ -174,6 +178,18 @@ class Recipe(Section):
         """Whether the file itself has this key; a default has no line."""
         return self._origin.path(path) in self._origin.document.lines
 
+    def on(self, address: str) -> Recipe:
+        """This recipe, to be run on another cluster.
+
+        Raises:
+            UserError: no such address.
+        """
+        try:
+            ClusterSpec.model_validate({"address": address})
+        except ValidationError as error:
+            raise UserError(Problem("", None, "--cluster", error.errors()[0]["msg"], address)) from None
+        return self.model_copy(update={"cluster": self.cluster.model_copy(update={"address": address})})
+
     def fingerprint(self) -> str:
         """Hash (64 hex digits) of all that changes results: recipes with the same one may share a run directory.
 
@@ -194,25 +210,26 @@ class Recipe(Section):
         }
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, *, directory: str | Path | None = None) -> Recipe:
     """Read and validate a recipe.
 
     Args:
         path: a recipe file, or a run directory: then its copy of the recipe, with paths relative to where the
             recipe first was.
+        directory: where relative paths of the recipe start; its own by default.
 
     Raises:
         UserError: with every problem found; nothing is written.
     """
-    file, directory = Path(path), None
+    file = Path(path)
     if file.is_dir():
         if not (file / RECIPE).is_file():
             remedy = "name a recipe file or the directory of a run"
             raise UserError(Problem(str(path), None, "", f"is a directory without {RECIPE}", remedy=remedy))
-        directory = _original_directory(file / LOCK)
+        directory = directory or _original_directory(file / LOCK)
         file = file / RECIPE
     document = yaml_text.read(file)
-    return _validated(document, directory or Path(os.path.abspath(file)).parent)
+    return _validated(document, Path(os.path.abspath(directory or Path(os.path.abspath(file)).parent)))
 
 
 def parse_recipe(text: str, *, file: str = "recipe.yaml", directory: str | Path = ".") -> Recipe:
@@ -247,8 +264,8 @@ def _validated(document: Document, directory: Path) -> Recipe:
         problems += translate(error, Recipe, origin)
     else:
         problems += _clashes(recipe, origin)
-        recipe = _completed(recipe)
-        problems += _misfits(recipe, origin)
+        recipe = with_judges(_completed(recipe), directory)
+        problems += _misfits(recipe, origin) + judge_problems(recipe, origin)
         try:
             factorized = recipe.search.coefficients == "factorized" and not problems
             grid = grid_of(recipe.search.experts, recipe.experts, expanded["experts"].axes) if factorized else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._report import sections
 from ._report.rows import clean, csv_text
-from ._report.tags import Html, tag
+from ._report.tags import Html, join, tag
 from ._report.view import view_of
 
 _SCRIPTS = ("common.js", "front.js", "charts.js", "tables.js", "main.js")
@@ -61,7 +61,8 @@ def report_html(front: Mapping[str, Any], history: Mapping[str, Any], run: str =
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "font-src data:; base-uri 'none'; form-action 'none'"
     )
-    drawn = {key: value for key, value in view.items() if key not in ("standings", "headline", "timing", "machine")}
+    unseen = ("standings", "comparisons", "headline", "timing", "machine")  # by the script
+    drawn = {key: value for key, value in view.items() if key not in unseen}
     parts = {
         "policy": policy,
         "style": _asset("report.css"),
@@ -75,7 +76,7 @@ def report_html(front: Mapping[str, Any], history: Mapping[str, Any], run: str =
         "picks": sections.picks(view),
         "splits": sections.splits_note(view) or "",
         "table": sections.front_table(view),
-        "standings": sections.standings_table(view["standings"]) or "",
+        "standings": join(sections.standings_table(view["standings"]) or "", view["comparisons"] or ""),
         "optimism": sections.optimism_section(view),
         "training": sections.training_table(view) or "",
         "failed": sections.failed_section(view),

@@ -106,6 +106,7 @@ def read_run(path: Path) -> Iterator[Run]:
     recipe = recipe_of(path)
     store = study_at(recipe, path)
     try:
+        store.complete()
         yield Run(path, recipe, store)
     finally:
         store.close()
@@ -115,6 +116,18 @@ def log(run: Run, event: str, **detail: Any) -> None:
     """Append a line to log.jsonl."""
     with (run.path / "log.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"at": time.time(), "event": event, **detail}, ensure_ascii=False) + "\n")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a driver on this machine works on the run."""
+    try:
+        with (path / ".lock").open("a+") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _take(guard: Any, path: Path) -> None:

@@ -38,7 +38,7 @@ def score_models(run: Run, pool: Pool, targets: Sequence[Target], graders: Seque
         error = outcome.error
         if error is None:
             try:
-                scores = items.scores_of(outcome.value, graders, "search")
+                scores = items.scores_of(outcome.value.results, graders, "search")
             except ValueError as problem:
                 error = str(problem)
         if error is not None:
@@ -46,8 +46,8 @@ def score_models(run: Run, pool: Pool, targets: Sequence[Target], graders: Seque
             failed.append(f"{outcome.ticket}: {error}")
             log(run, "scoring failed", point=outcome.ticket, error=error, trace=outcome.trace)
             continue
-        items.write_items(run.items, str(outcome.ticket), "search", outcome.value, graders)
-        run.store.finish(str(outcome.ticket), outcome.seconds, "search", scores)
+        items.write_items(run.items, str(outcome.ticket), "search", outcome.value.results, graders)
+        run.store.finish(str(outcome.ticket), outcome.seconds, "search", scores, tokens=outcome.value.tokens)
         bar.update(done, f"{outcome.ticket} in {outcome.seconds:.1f} s")
     if failed:
         raise ScoringFailed("\n".join(failed))
@@ -65,8 +65,8 @@ def confirm(run: Run, pool: Pool, targets: Sequence[Target], graders: Sequence[G
             failed.append(f"{outcome.ticket}: {outcome.error}")
             log(run, "confirmation failed", point=outcome.ticket, error=outcome.error, trace=outcome.trace)
             continue
-        scores = items.scores_of(outcome.value, graders, "report")
-        items.write_items(run.items, str(outcome.ticket), "report", outcome.value, graders)
+        scores = items.scores_of(outcome.value.results, graders, "report")
+        items.write_items(run.items, str(outcome.ticket), "report", outcome.value.results, graders)
         run.store.add_scores(str(outcome.ticket), "report", scores)
         bar.update(done)
     if failed:

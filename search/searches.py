@@ -1,13 +1,14 @@
 """Stage 2: one Optuna search for each merge method, each a Ray Tune trial that reports its hypervolume.
 
 The searches share one pool of evaluator actors; a search itself needs next to no CPU. They share the candidates too:
-Tune's ASHA (Li et al. 2020, arXiv:1810.05934) stops a method whose hypervolume is below the median of those that came
-as far, and the others take what it leaves. With `scheduler: fair` each has an equal share.
+a method whose hypervolume lags is stopped (`search.method_race`), and the others take what it leaves. With
+`scheduler: fair` each has an equal share.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .experts import Model, fresh
 from .layers import run_groups
+from .method_race import LAGGING, Standings, race_methods, scheduler, standings
 from .objective import Grader
 from .progress import Display
 from .rundir import Run, log
@@ -26,11 +28,8 @@ if TYPE_CHECKING:
     from cluster.pool import Pool
     from cluster.trials import TrialOutcome
 
-    from .recipe import Recipe
     from .store import Store
 
-FIRST_RUNG = 8  # candidates of a method before it is compared; then at 16, 32, ..
-LAGGING = "lagging"
 SEARCH_LIMIT_S = 14 * 24 * 3600.0
 TASK_LIMIT_S = 4 * 3600.0  # for one candidate on one worker; a worker that takes longer is replaced
 
@@ -90,12 +89,6 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) 
     return tuple(plans)
 
 
-def race_methods(recipe: Recipe) -> bool:
-    """Whether methods that lag are stopped: there are several, and merges enough for two rungs of each."""
-    methods = len(recipe.search.methods)
-    return recipe.search.scheduler == "asha" and methods > 1 and recipe.search.candidates >= 2 * FIRST_RUNG * methods
-
-
 def shares(total: int, parts: int) -> tuple[int, ...]:
     """`total` cut into `parts` whole numbers as equal as can be, the larger first."""
     return tuple(total // parts + (index < total % parts) for index in range(parts))
@@ -114,7 +107,8 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
     from cluster.trials import run_trials
 
     open_plans = share_workers(unfinished(run.store, plans), pool.size)
-    racing = race_methods(run.recipe) and len(open_plans) > 1
+    names = [plan.name for plan in open_plans]
+    racing = standings(run.store, plans, names) if race_methods(run.recipe) and len(names) > 1 else None
     with display.bars():
         bars = {plan.name: display.bar(plan.name, plan.rules.candidates) for plan in open_plans}
 
@@ -124,8 +118,8 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
                 bar.update(metrics["evaluated"], f"hypervolume {metrics['hypervolume']:.4f}")
 
         def ended(outcome: TrialOutcome) -> None:
-            if outcome.stopped:
-                _lagged(run, open_plans[outcome.index].name, outcome.metrics, display)
+            if outcome.stopped and racing is not None:
+                _lagged(run, open_plans[outcome.index].name, racing, display)
 
         outcomes = run_trials(
             partial(_trial, plans=ray.put(open_plans), pool=pool, store=run.store),
@@ -136,7 +130,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             concurrency=len(open_plans),
             on_report=live,
             on_result=ended,
-            scheduler=_asha(run.recipe.search.candidates) if racing else None,
+            scheduler=None if racing is None else scheduler(racing, names),
             time_limit_s=SEARCH_LIMIT_S,
         )
     gave_up, interrupted = [], []
@@ -156,23 +150,10 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
         raise SearchesFailed("\n".join(interrupted or gave_up))
 
 
-def _asha(candidates: int) -> Any:
-    from ray.tune.schedulers import AsyncHyperBandScheduler
-
-    return AsyncHyperBandScheduler(
-        time_attr="evaluated",
-        metric="hypervolume",
-        mode="max",
-        grace_period=FIRST_RUNG,
-        reduction_factor=2,
-        max_t=candidates + 1,
-    )
-
-
-def _lagged(run: Run, name: str, metrics: Mapping[str, Any], display: Display) -> None:
+def _lagged(run: Run, name: str, racing: Standings, display: Display) -> None:
     run.store.forget(name)  # before the event: a search with candidates under way has not ended
-    came, volume = metrics["evaluated"], metrics["hypervolume"]
-    reason = f"after {came:g} candidates its hypervolume {volume:.4g} was below the median of the methods"
+    rung, volume = racing.lagged[name]
+    reason = f"after {rung} candidates its hypervolume {volume:.4g} was in the lower half of the methods"
     run.store.log("stopped", search=name, rule=LAGGING, reason=reason, rules="")
     display.line(f"  {name}: stopped, {reason}; the others have its candidates")
 
@@ -180,12 +161,23 @@ def _lagged(run: Run, name: str, metrics: Mapping[str, Any], display: Display) -
 def share_workers(plans: Sequence[SearchPlan], workers: int) -> list[SearchPlan]:
     """The plans with their share of candidates under way: one more than the workers, over all searches together.
 
-    So no worker waits for a search to think, and no search proposes much before it has seen the last results.
+    So no worker waits for a search to think, and no search proposes much before it has seen the last results. What a
+    search that ends had under way is then the others' to have; not with one worker, where a search that was killed asks
+    for the same candidates as one that was not.
     """
-    in_flight = -(-(workers + 1) // max(1, len(plans)))
     # A candidate may have to wait for all others that are under way, on one last worker.
-    limit_s = TASK_LIMIT_S * (in_flight * len(plans) + 1)
-    return [replace(plan, in_flight=in_flight, candidate_timeout_s=limit_s) for plan in plans]
+    limit_s = TASK_LIMIT_S * (workers + 1 + len(plans) + 1)
+    names, now = {plan.name for plan in plans}, time.time()
+    return [
+        replace(
+            plan,
+            in_flight=workers + 1 if workers > 1 else -(-2 // max(1, len(plans))),
+            beside=tuple(sorted(names - {plan.name})) if workers > 1 else (),
+            since=now,
+            candidate_timeout_s=limit_s,
+        )
+        for plan in plans
+    ]
 
 
 def unfinished(store: Store, plans: Sequence[SearchPlan]) -> list[SearchPlan]:

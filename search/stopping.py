@@ -1,7 +1,8 @@
-"""When a search ends: candidates, wall time, evaluated items, cost, stagnation; whichever comes first.
+"""When a search ends: candidates, wall time, evaluated items, tokens, cost, stagnation; whichever comes first.
 
-What is under way when a rule is met is finished and counts. Wall time, items and cost are those of the whole study,
-over all its searches and resumes; candidates and stagnation are each search's own.
+What is under way when a rule is met is finished and counts. Wall time, items, tokens and cost are those of the whole
+study, over all its searches and resumes, the scoring of unmerged models included; candidates and stagnation are each
+search's own.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Rules:
     Attributes:
         candidates: of this search, failed ones included.
         wall_time: seconds in which a driver worked on the study.
-        items: that candidates were scored on, over all evaluators.
+        items: that were scored, over all evaluators.
+        tokens: of prompts, answers and responses that went through models to score them.
         cost: seconds of evaluation.
         stagnation: see `Stagnation`; None: never.
         shared: candidates of all searches of the study, those under way included.
@@ -52,6 +54,7 @@ class Rules:
     cost: float = math.inf
     stagnation: Stagnation | None = None
     shared: float = math.inf
+    tokens: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def due(rules: Rules, candidates: int, totals: Totals, wall: float) -> Stop | No
         return Stop("wall_time", f"{wall:.0f} s of wall time, the limit is {rules.wall_time:g} s")
     if totals.items >= rules.items:
         return Stop("items", f"{totals.items} items evaluated, the limit is {rules.items:g}")
+    if totals.tokens >= rules.tokens:
+        return Stop("tokens", f"{totals.tokens} tokens processed, the limit is {rules.tokens:g}")
     if totals.seconds >= rules.cost:
         return Stop("cost", f"{totals.seconds:.0f} s of evaluation, the limit is {rules.cost:g} s")
     return None
@@ -183,6 +188,7 @@ def rules_of(value: Any) -> Rules:
         "candidates": lambda v, key: amount(v, key, whole=True),
         "wall_time": duration,
         "items": amount,
+        "tokens": amount,
         "cost": duration,
         "stagnation": stagnation,
     }

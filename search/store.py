@@ -39,7 +39,8 @@ class Point:
 
     `state` is RUNNING, COMPLETE or FAILED; `tries` counts how often scoring began (more than once only when a kill
     interrupted it); `params` hold the sampler's `values` and the merge; times are Unix seconds;
-    `turn` counts scored points from 1 in the order in which they were scored (None until then).
+    `turn` counts scored points from 1 in the order in which they were scored (None until then); `tokens` went through
+    the model to score it on the search split (None until then).
     """
 
     id: str
@@ -55,6 +56,7 @@ class Point:
     finished: float | None
     seconds: float | None
     turn: int | None
+    tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Totals:
         items: items that those were scored on, over all evaluators.
         seconds: of evaluation, failed candidates included.
         wall: seconds in which a driver worked on it, up to the last candidate that ended.
+        tokens: that went through models to score them, failed candidates included as far as they came.
     """
 
     candidates: int = 0
@@ -74,6 +77,7 @@ class Totals:
     items: int = 0
     seconds: float = 0.0
     wall: float = 0.0
+    tokens: int = 0
 
 
 class Store:
@@ -136,6 +140,7 @@ class Store:
         """
         self.reach()
         tables.METADATA.create_all(self.engine)
+        self.complete()
         self.put("schema", SCHEMA_VERSION)
 
         def count(connection: sa.Connection) -> None:
@@ -144,6 +149,10 @@ class Store:
                 connection.execute(sa.insert(tables.META).values(key="totals", value=counted))
 
         self._write(count)
+
+    def complete(self) -> None:
+        """Give a study of an earlier version the columns that it lacks."""
+        self._write(tables.add_columns)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -264,32 +273,35 @@ class Store:
         under_way = (tables.POINTS.c.search == search, tables.POINTS.c.state == "RUNNING")
         self._write(lambda connection: connection.execute(sa.delete(tables.POINTS).where(*under_way)))
 
-    def finish(self, point: str, seconds: float, split: str, scores: Scores, *, state: str = "COMPLETE") -> bool:
+    def finish(
+        self, point: str, seconds: float, split: str, scores: Scores, *, state: str = "COMPLETE", tokens: int = 0
+    ) -> bool:
         """Mark a point COMPLETE, or PRUNED by a race, with its scores; False when another driver took it over."""
         now, items = time.time(), sum(score.n for (_, language), score in scores.items() if not language)
 
         def change(connection: sa.Connection) -> bool:
             totals = _locked_totals(connection)
             turn = totals["turns"] + 1
-            end = {"state": state, "finished": now, "seconds": seconds, "turn": turn}
+            end = {"state": state, "finished": now, "seconds": seconds, "turn": turn, "tokens": tokens}
             if not self._end(connection, point, end):
                 return self._ended(connection, point, state)
-            connection.execute(sa.insert(tables.SCORES), _score_rows(point, split, scores))
-            _keep_totals(connection, self._spent(totals, seconds) | {"turns": turn, "items": totals["items"] + items})
+            connection.execute(sa.insert(tables.SCORES), tables.score_rows(point, split, scores))
+            spent = self._spent(totals, seconds, tokens)
+            _keep_totals(connection, spent | {"turns": turn, "items": totals["items"] + items})
             return True
 
         return self._write(change)
 
-    def fail(self, point: str, seconds: float, reason: str) -> bool:
+    def fail(self, point: str, seconds: float, reason: str, *, tokens: int = 0) -> bool:
         """Mark a point FAILED with its reason; False when another driver took it over meanwhile."""
         now = time.time()
 
         def change(connection: sa.Connection) -> bool:
             totals = _locked_totals(connection)
-            end = {"state": "FAILED", "finished": now, "seconds": seconds, "reason": reason[:2000]}
+            end = {"state": "FAILED", "finished": now, "seconds": seconds, "reason": reason[:2000], "tokens": tokens}
             if not self._end(connection, point, end):
                 return self._ended(connection, point, "FAILED")
-            _keep_totals(connection, self._spent(totals, seconds))
+            _keep_totals(connection, self._spent(totals, seconds, tokens))
             return True
 
         return self._write(change)
@@ -303,11 +315,12 @@ class Store:
         mine = (tables.POINTS.c.id == point, tables.POINTS.c.state == state, tables.POINTS.c.owner == self.owner)
         return connection.execute(sa.select(tables.POINTS.c.id).where(*mine)).first() is not None
 
-    def _spent(self, totals: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def _spent(self, totals: Mapping[str, Any], seconds: float, tokens: int) -> dict[str, Any]:
         wall = totals["wall"]
         if self._clock is not None:
             wall = max(wall, self._clock[0] + time.monotonic() - self._clock[1])
-        return {**totals, "seconds": totals["seconds"] + seconds, "wall": wall}
+        tokens += totals.get("tokens", 0)  # a study of an earlier version did not count them
+        return {**totals, "seconds": totals["seconds"] + seconds, "wall": wall, "tokens": tokens}
 
     def add_scores(self, point: str, split: str, scores: Scores) -> None:
         """Add a split's scores to a point scored before (the confirmation)."""
@@ -316,7 +329,7 @@ class Store:
             connection.execute(
                 sa.delete(tables.SCORES).where(tables.SCORES.c.point == point, tables.SCORES.c.split == split)
             )
-            connection.execute(sa.insert(tables.SCORES), _score_rows(point, split, scores))
+            connection.execute(sa.insert(tables.SCORES), tables.score_rows(point, split, scores))
 
         self._write(change)
 
@@ -382,11 +395,3 @@ def _counted(connection: sa.Connection) -> Totals:
 def _point(row: Mapping[Any, Any]) -> Point:
     values = {name: row[name] for name in Point.__dataclass_fields__ if name != "params"}
     return Point(**values, params=json.loads(row["params"]))
-
-
-def _score_rows(point: str, split: str, scores: Scores) -> list[dict[str, Any]]:
-    return [
-        {"point": point, "split": split, "evaluator": evaluator, "language": language}
-        | {"value": score.value, "stderr": score.stderr, "n": score.n}
-        for (evaluator, language), score in scores.items()
-    ]

@@ -22,7 +22,7 @@ from ._space.stored import to_json
 from ._study.loop import Advance, Candidate, Search, SearchFailed, Staged, Subject, drive
 from ._study.proposals import Observation, Values, proposals
 from .feasible import margins
-from .objective import Grader, Job
+from .objective import Answer, Grader, Job
 from .race import Race
 from .samplers import Problem
 from .space import Space
@@ -52,7 +52,9 @@ class SearchPlan:
         items: folder of per-item results.
         reference: of the hypervolume, in the objectives' order.
         unmerged: scores of base and experts on the search split, for corners, constraints and the hypervolume.
-        in_flight: candidates under way at the same time.
+        in_flight: candidates under way at the same time, over this search and those of `beside` that have not ended.
+        beside: names of the searches that run at the same time.
+        since: when they began, Unix seconds.
         candidate_timeout_s: longest wait for any candidate.
         stages: rising shares of the items, the last 1; after each a candidate may be dropped (`search.race`).
         drop_above: probability of being dominated or infeasible from which it is.
@@ -72,6 +74,8 @@ class SearchPlan:
     reference: tuple[float, ...]
     unmerged: tuple[tuple[str, tuple[tuple[tuple[str, str], Score], ...]], ...]
     in_flight: int = 1
+    beside: tuple[str, ...] = ()
+    since: float = 0.0
     candidate_timeout_s: float = 3600.0
     stages: tuple[float, ...] = (1.0,)
     drop_above: float = 0.9
@@ -115,6 +119,7 @@ def run_search(
         tuple(direction for _, direction in plan.objectives),
         sticks=plan.space.sticks,
         reference=plan.reference,
+        orders=_orders(plan),
     )
     unmerged = [observation_of(plan, dict(scores)) for _, scores in plan.unmerged]
     search = Search(_subject(plan), proposals(plan.sampler, problem, space, plan.seed), store, also=unmerged)
@@ -122,18 +127,45 @@ def run_search(
         f"space.{plan.name}", {dimension.name: [dimension.low, dimension.high] for dimension in plan.space.dimensions}
     )
     store.start_clock()
-    return drive(search, pool, plan.rules, in_flight=plan.in_flight, timeout_s=plan.candidate_timeout_s, report=report)
+    share = _share(plan, store)
+    return drive(search, pool, plan.rules, in_flight=share, timeout_s=plan.candidate_timeout_s, report=report)
 
 
 def observation_of(plan: SearchPlan, scores: Scores) -> Observation:
     """Scores of a point as the sampler is told of them."""
     base = next(dict(scores) for name, scores in plan.unmerged if name == "base")
     chosen = aggregates.objective_scores(dict(plan.objectives), scores).values()
+    by_language = [one for text, _ in plan.objectives for one in aggregates.parts(aggregates.parse(text), scores)]
     return Observation(
         tuple(score.value for score in chosen),
         tuple(score.stderr for score in chosen),
         margins(plan.constraints, scores, base),
+        tuple((score.value, score.stderr) for score in by_language),
     )
+
+
+def _orders(plan: SearchPlan) -> tuple[tuple[float, ...], ...]:
+    """How each objective is made of its languages' scores, for the sampler; the base has them all."""
+    base = next(dict(scores) for name, scores in plan.unmerged if name == "base")
+    found = []
+    for text, way in plan.objectives:
+        aggregate = aggregates.parse(text)
+        count = len(aggregates.parts(aggregate, base))
+        found.append(aggregates.order(aggregate, count, way == "max") if count else ())
+    return tuple(found)
+
+
+def _share(plan: SearchPlan, store: Store) -> Callable[[], int]:
+    """How many candidates the search may have under way now, rounded up; the part of one that ended is the others'."""
+
+    def share() -> int:
+        if not plan.beside:
+            return plan.in_flight
+        events = [*store.events("stopped"), *store.events("gave up")]
+        ended = {event["search"] for event in events if event["at"] >= plan.since}
+        return -(-plan.in_flight // (1 + sum(name not in ended for name in plan.beside)))
+
+    return share
 
 
 def _subject(plan: SearchPlan) -> Subject:
@@ -147,11 +179,12 @@ def _subject(plan: SearchPlan) -> Subject:
 
     def scores(outcome: Outcome) -> Scores:
         # With stages the results were held against their items when they came, and may be of the first ones only.
-        counts = None if plan.stages == (1.0,) else {name: len(row) for name, row in outcome.value.items()}
-        return items.scores_of(outcome.value, plan.graders, "search", counts)
+        results = outcome.value.results
+        counts = None if plan.stages == (1.0,) else {name: len(row) for name, row in results.items()}
+        return items.scores_of(results, plan.graders, "search", counts)
 
     def keep(point: str, outcome: Outcome) -> None:
-        items.write_items(plan.items, point, "search", outcome.value, plan.graders)
+        items.write_items(plan.items, point, "search", outcome.value.results, plan.graders)
 
     return Subject(
         name=plan.name,
@@ -166,6 +199,7 @@ def _subject(plan: SearchPlan) -> Subject:
         ],
         first=[plan.space.uniform()],
         stages=None if plan.stages == (1.0,) else _stages(plan),
+        tokens=lambda outcome: outcome.value.tokens,
     )
 
 
@@ -186,7 +220,7 @@ def _stages(plan: SearchPlan) -> Staged:
         stages.enter(name, base=name == "base", feasible=observation_of(plan, dict(scores)).feasible)
 
     def advance(point: str, job: Job, outcome: Outcome) -> Advance:
-        step = stages.next(point, job, outcome.value)
-        return Advance(outcome._replace(value=step.results), step.job, step.state)
+        step = stages.next(point, job, outcome.value.results)
+        return Advance(outcome._replace(value=Answer(step.results)), step.job, step.state)
 
     return Staged(stages.first, advance, stages.enter)

@@ -16,7 +16,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     """The front, best on the first objective first, with one standard error behind each score."""
+    from .partners import columns as beside
+    from .relative import relative_line
+
     objectives: Mapping[str, str] = document["objectives"]
+    shown = beside(objectives, document.get("look_alikes") or {})
     first, direction = next(iter(objectives.items()))
     points = [point for point in document["points"] if every or point["on_front"]]
     if not points:
@@ -28,21 +32,21 @@ def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     header = [
         "id",
         "kind",
-        *(f"{name} ({way})" for name, way in objectives.items()),
+        *(f"{name} ({way or 'look-alikes'})" for name, way in shown.items()),
         "P(front)",
         "made of",
         "pick",
     ]
     rows = [header]
     for point in points:
-        name = f"#{point['id']}" if point["kind"] == "merge" else point["id"]
-        scores = [_score(point["scores"][objective]) for objective in objectives]
+        label = f"#{point['id']}" if point["kind"] == "merge" else point["id"]
+        scores = [_score(point["scores"][name]) if name in point["scores"] else "" for name in shown]
         off = " (dropped by a race)" if point["state"] == "PRUNED" else " (off the front)"
         mark = "" if point["on_front"] else off if point["feasible"] else " (infeasible)"
         made = _made(point) + mark
         rows.append(
             [
-                name,
+                label,
                 point["kind"],
                 *scores,
                 f"{point['p_on_front']:.2f}",
@@ -58,6 +62,7 @@ def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     lines = (
         columns(rows),
         tail,
+        relative_line(document),
         volume_line(document),
         gap_line(document),
         saving_line(document),
@@ -151,8 +156,8 @@ def methods_table() -> str:
     lines += ["", "evaluators (evaluators.NAME.kind)"]
     for name in plugins.choices("evaluators"):
         factory = load_kind(name)
-        options = ", ".join(f"{o.name}={o.default!r}" for o in options_of(factory))
-        lines.append(f"  {name:<18}{_first_line(factory)}" + (f" [{options}]" if options else ""))
+        options = ", ".join(o.name if o.required else f"{o.name}={o.default!r}" for o in options_of(factory))
+        lines.append(f"  {name:<21} {_first_line(factory)}" + (f" [{options}]" if options else ""))
     from .samplers import NAMES
 
     lines += ["", "samplers (search.sampler)", f"  {', '.join(NAMES)}"]

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators._stats import student
-
 from . import aggregates, front
 from ._recipe.constraints import Constraint
 from .aggregates import Aggregate
@@ -32,7 +30,6 @@ Values = Mapping[str, NDArray[Any]]
 
 RESAMPLES = 400
 LEVEL = 0.9
-BIAS, BIAS_ERROR = 1.2, 0.3
 FLOOR = 0.02  # of a direction's spread is true at least: an estimate of none at all would put all points in one place
 
 
@@ -173,67 +170,37 @@ def p_on_front(drawn: Array, directions: Sequence[str], feasible: NDArray[np.boo
     return np.asarray(hits / drawn.shape[1])
 
 
-def hypervolume_interval(
-    values: Array,
-    drawn: Array,
-    directions: Sequence[str],
-    reference: Sequence[float] | Array,
-    *,
-    groups: int,
-    level: float = LEVEL,
-) -> tuple[float, float, float]:
-    """(low, high, optimism) of the true hypervolume of the points that are on the measured front.
+def means(
+    layouts: Mapping[str, Layout], values: Values, quantity: Quantity, *, resamples: int = RESAMPLES, seed: int
+) -> tuple[Array, Array]:
+    """The means that a quantity is made of, as measured and in each draw: (p, k), (p, resamples, k).
 
-    A front by measured values holds the lucky points, so its hypervolume H is above the true one of the same points.
-    Each draw repeats that selection: H*, of the front that the draw shows, less the hypervolume that the same points
-    have as measured, is how far a front was too hopeful when what was measured is the truth (Efron & Tibshirani 1993,
-    ch. 10). Its mean b is the optimism and its spread s the error. Points drawn around measured values are farther
-    apart than the true ones, so b is somewhat too small where many points are close: the interval is
-
-        H - 1.2 b  +-  t sqrt(s^2 + (0.3 b)^2),      t of Student with `groups` - 1 degrees of freedom
-
-    where 1.2 and 0.3 were chosen by simulation on three landscapes (`benchmarks/noise.py` measures the coverage on four
-    others).
-
-    Args:
-        values: (p, m) as measured, feasible points only.
-        drawn: (p, r, m) in each draw.
-        directions: of the objectives.
-        reference: (m,).
-        groups: number of groups of items of the evaluator that has fewest.
-        level: share of intervals that hold the truth.
-
-    Returns:
-        low and high, at least 0, and the optimism 1.2 b, by which the measured hypervolume is too large on average.
+    k is 1 for a mean over all items, and the number of languages for an aggregate over them.
     """
-    if not len(values):
-        return 0.0, 0.0, 0.0
-    exact = front.hypervolume(values, directions, reference)
-    errors = np.empty(drawn.shape[1])
-    for index in range(drawn.shape[1]):
-        kept = front.non_dominated(drawn[:, index], directions)
-        errors[index] = front.hypervolume(drawn[kept, index], directions, reference)
-        errors[index] -= front.hypervolume(values[kept], directions, reference)
-    optimism = BIAS * float(errors.mean())
-    half = student(0.5 + level / 2, max(1, groups - 1)) * float(np.hypot(errors.std(ddof=1), BIAS_ERROR * optimism))
-    return max(0.0, exact - optimism - half), max(0.0, exact - optimism + half), optimism
-
-
-def _drawn(layouts: Mapping[str, Layout], values: Values, quantity: Quantity, resamples: int, seed: int) -> Array:
     x = np.asarray(values[quantity.evaluator], dtype=np.float64)
     layout = layouts[quantity.evaluator]
     codes, counts = _resampled(layout.groups[: x.shape[1]], resamples, seed)
-    means = []
+    exact, drawn = [], []
     for rows in _parts(layout, x.shape[1], quantity.aggregate.kind):
         sums, sizes = _by_group(x[:, rows], codes[rows], counts.shape[1])
         total = counts @ sizes  # (resamples,) items drawn
         # A language whose few groups were all left out of a draw keeps its measured mean there.
         own = x[:, rows].mean(axis=1, keepdims=True)
-        means.append(np.where(total > 0, (sums @ counts.T) / np.maximum(total, 1.0), own))
+        drawn.append(np.where(total > 0, (sums @ counts.T) / np.maximum(total, 1.0), own))
+        exact.append(own[:, 0])
+    return np.stack(exact, axis=-1), np.stack(drawn, axis=-1)
+
+
+def joined(quantity: Quantity, found: Array) -> Array:
+    """A quantity of its means: (..., k) -> (...)."""
     if quantity.aggregate.kind == "mean":
-        return np.asarray(means[0])
-    stacked = np.stack(means, axis=-1).reshape(-1, len(means))
-    return aggregates.reduced(quantity.aggregate, stacked, quantity.larger_is_better).reshape(len(x), -1)
+        return np.asarray(found[..., 0])
+    flat = found.reshape(-1, found.shape[-1])
+    return aggregates.reduced(quantity.aggregate, flat, quantity.larger_is_better).reshape(found.shape[:-1])
+
+
+def _drawn(layouts: Mapping[str, Layout], values: Values, quantity: Quantity, resamples: int, seed: int) -> Array:
+    return joined(quantity, means(layouts, values, quantity, resamples=resamples, seed=seed)[1])
 
 
 def _parts(layout: Layout, count: int, kind: str) -> list[NDArray[np.intp]]:

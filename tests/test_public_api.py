@@ -9,11 +9,24 @@ import pytest
 import mergefront
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "ray", "transformers", "optuna", "datasets", "deepspeed", "plotly", "pandas", "pyarrow", "numpy")
+HEAVY = (
+    "torch",
+    "ray",
+    "transformers",
+    "optuna",
+    "datasets",
+    "deepspeed",
+    "plotly",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "requests",
+)
 
 
 def test_the_public_list() -> None:
     assert mergefront.__all__ == [
+        "Client",
         "Merge",
         "Recipe",
         "Score",
@@ -40,7 +53,7 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'pareto'; it has Merge, Recipe"):
+    with pytest.raises(AttributeError, match="no attribute 'pareto'; it has Client, Merge, Recipe"):
         mergefront.pareto  # noqa: B018  # the access is the test
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search._check.rows import missing_files
 from search._recipe.yaml_text import KeyPath
-from search.errors import Problem
+from search.errors import Problem, UserError
 from search.recipe import EvaluatorSpec, Recipe
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def inspect(recipe: Recipe) -> Items:
     counts: dict[str, tuple[int, int]] = {}
     lengths: list[int] = []
     for name, spec in recipe.evaluators.items():
-        absent = missing_files(recipe, ("evaluators", name, "data"), spec.data)
+        absent = missing_files(recipe, ("evaluators", name, "data"), spec.data) if spec.data is not None else []
         problems += absent
         evaluator = _built(recipe, name, spec, problems)
         counts[name] = (0, 0) if absent else _items(recipe, name, evaluator, lengths, problems, warnings)
@@ -53,11 +52,11 @@ def inspect(recipe: Recipe) -> Items:
 def _built(recipe: Recipe, name: str, spec: EvaluatorSpec, problems: list[Problem]) -> Evaluator | None:
     """The evaluator with its options; None, and a problem, if they do not fit."""
     from evaluators._errors import InputError
-    from evaluators._schema import build
+    from evaluators._schema import build, located
 
     path: KeyPath = ("evaluators", name, "options") if spec.options else ("evaluators", name, "kind")
     try:
-        return build(spec.kind, spec.options)
+        return build(spec.kind, located(spec.kind, spec.options, recipe.resolve))
     except InputError as error:
         problems.append(recipe.problem(path, str(error)))
     except TypeError as error:  # a value of a type that the factory does not take
@@ -75,19 +74,24 @@ def _items(
 ) -> tuple[int, int]:
     """Items of each split of one evaluator."""
     from evaluators._errors import InputError
-    from evaluators._items import load_items
+    from evaluators._lengths import too_long
+    from search.graders import items_of
 
-    path = ("evaluators", name, "data")
-    source = recipe.source(recipe.evaluators[name].data)
-    files = [found for file in source.files for found in (sorted(glob.glob(file)) if glob.has_magic(file) else [file])]
-    mapping = {"path": source.path, "files": files, "columns": dict(source.columns), "split": source.split}
+    path = ("evaluators", name, "data" if recipe.evaluators[name].data is not None else "kind")
+    if evaluator is None:
+        return (0, 0)
     try:
-        items = load_items(mapping, recipe.languages)
-        if evaluator is not None:
-            evaluator.check(items)
+        items = items_of(recipe, name, recipe.evaluators[name], evaluator)
+        evaluator.check(items)
+        long = too_long(recipe.resolve(recipe.base), evaluator, items)
     except InputError as error:
         problems.append(recipe.problem(path, str(error)))
         return (0, 0)
+    except UserError as error:
+        problems += error.problems
+        return (0, 0)
+    if long is not None:
+        problems.append(recipe.problem(path, long))
     lengths += [len(item.prompt) + len(item.answer) for item in items]
     counts = Counter((item.split, item.language) for item in items)
     for split in SPLITS:

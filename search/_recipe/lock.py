@@ -7,7 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_LEFT_OUT = ("name", "cluster", "storage", "database")
+from evaluators.judges.settings import VERDICT_KEYS
+
+_SHOWN = ("look_alikes", "optimise_on")  # of an evaluator: what is permitted, and what stands beside it in the report
+_LEFT_OUT = ("name", "cluster", "storage", "database", "judges")
 
 
 def identity(dump: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +24,20 @@ def identity(dump: Mapping[str, Any]) -> dict[str, Any]:
     kept["export"] = {"dtype": dump["export"]["dtype"]}
     for section in ("experts", "baselines"):
         kept[section] = {name: _training(model) for name, model in dump[section].items()}
+    kept["evaluators"] = {name: _evaluator(spec) for name, spec in dump["evaluators"].items()}
     return kept
+
+
+def _evaluator(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluator, of its judge only what may change a verdict: a limit of money may be raised to go on."""
+    spec = {key: value for key, value in spec.items() if key not in _SHOWN}
+    judge = spec["options"].get("judge")
+    if not isinstance(judge, Mapping):
+        return dict(spec)
+    kept = {key: value for key, value in judge.items() if key in VERDICT_KEYS}
+    if kept.get("identity"):
+        kept.pop("endpoint", None)
+    return {**spec, "options": {**spec["options"], "judge": kept}}
 
 
 def _training(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ COLUMNS = (
     "group",
     "task",
     "split",
+    "choices",
+    "tests",
 )
 PICKS = ("knee", "safest")
 
@@ -73,13 +75,19 @@ class EvaluatorSpec(Section):
 
     Attributes:
         kind: a file of `evaluators/`, or "package.module:function".
-        data: its items; a path alone is enough. Columns: prompt, answer, language; optionally id, group, task, split.
+        data: its items; a path alone is enough. Columns: prompt, answer, language; optionally id, group, task, split,
+            choices, tests. Left out for kinds that bring their items (harness).
         options: keyword arguments of the kind, as its signature states them.
+        look_alikes: the evaluator that scores harmless look-alikes of this one's items, shown beside it: a model that
+            refuses everything is safe.
+        optimise_on: names of the public test sets that these items are, to permit a search that is aimed at them.
     """
 
     kind: Annotated[str, plugin("evaluators")]
-    data: Annotated[DataSource, BeforeValidator(as_source)]
+    data: Annotated[DataSource, BeforeValidator(as_source)] | None = None
     options: Mapping[str, Any] = {}
+    look_alikes: Text | None = None
+    optimise_on: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = ()
 
 
 class EvaluatorActors(Section):
@@ -95,7 +103,7 @@ class EvaluatorActors(Section):
     actors: Annotated[int, whole(1, 10**5, "write a number of processes")] = 1
     cpus: Annotated[float, number(0, remedy="write a number of CPUs", open_low=True)] = 0.9
     gpus: Annotated[float, number(0, remedy="write a number of GPUs, 0 for none")] = 0.0
-    engine: Annotated[Literal["transformers"], one_of("transformers", later=("vllm",), what="engine")] = "transformers"
+    engine: Annotated[Literal["transformers", "vllm"], one_of("transformers", "vllm", what="engine")] = "transformers"
 
 
 class TrainerWorkers(Section):

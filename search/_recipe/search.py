@@ -105,8 +105,8 @@ class SearchSpec(Section):
         constraints: what a point must meet to be on the front.
         sampler: file of `search/samplers/`, or "package.module:function".
         candidates: merges to score, over all methods; the base, experts and baselines come on top.
-        scheduler: "asha" = methods whose hypervolume lags are stopped at 8, 16, 32, .. of their merges, and the others
-            have the rest; "fair" = equal shares.
+        scheduler: "asha" = methods whose hypervolume lags are stopped at 4, 8, 16, .. of their merges, and the others
+            have the rest (`search.method_race`); "fair" = equal shares.
         stop: further limits, see `StopSpec`; whichever comes first.
         stages: shares of the items; [1.0] = every candidate is scored on all of them. After each earlier share a
             candidate that is clearly dominated or infeasible is dropped (`search.race`).

@@ -35,19 +35,21 @@ class StopSpec(Section):
 
     Attributes:
         wall_time: seconds, or a text such as 2h: while a driver works on the run, over all resumes.
-        items: that merges were scored on, over all evaluators.
+        items: that were scored in the search, over all evaluators, those of unmerged models included.
+        tokens: of prompts, answers and responses that went through models to score these items.
         cost: seconds of evaluation, over all actors; or a text such as 2h.
         stagnation: of the hypervolume, for each search by itself.
     """
 
     wall_time: Annotated[float, _read(duration)] | None = None
     items: Annotated[float, _read(amount)] | None = None
+    tokens: Annotated[float, _read(amount)] | None = None
     cost: Annotated[float, _read(duration)] | None = None
     stagnation: StagnationSpec | None = None
 
     def rules(self, candidates: int, shared: float = math.inf) -> Rules:
         """The rules of a search that has `candidates` merges to score, of `shared` that all searches have."""
-        limits = {name: getattr(self, name) for name in ("wall_time", "items", "cost")}
+        limits = {name: getattr(self, name) for name in ("wall_time", "items", "tokens", "cost")}
         stated: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
         if self.stagnation is not None:
             stated["stagnation"] = Stagnation(self.stagnation.candidates, self.stagnation.gain)

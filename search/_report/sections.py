@@ -26,7 +26,9 @@ def _pieces(row: Row) -> list[str]:
 
 
 def arrow(direction: str) -> str:
-    """`max ↑` or `min ↓`."""
+    """`max ↑` or `min ↓`; a score that is no objective is shown beside one that it is the cost of."""
+    if not direction:
+        return "look-alikes"
     return "max\u00a0↑" if direction == "max" else "min\u00a0↓"
 
 
@@ -96,7 +98,7 @@ def picks(view: View) -> Html:
         what = row["kind"] if row["method"] is None else f"{row['kind']}, {row['method']}"
         lines = (
             tag("div", tag("dt", f"{objective} ({arrow(way)})"), tag("dd", score(row, objective)))
-            for objective, way in view["objectives"].items()
+            for objective, way in view["columns"].items()
         )
         cards.append(
             tag(
@@ -148,7 +150,7 @@ def front_table(view: View) -> Html:
         yield tag("th", name, scope="row", data_value=row["id"])
         yield row["kind"]
         yield row["method"] or DASH
-        for objective in objectives:
+        for objective in view["columns"]:
             found = row["scores"].get(objective)
             yield sortable(score(row, objective), found["v"] if found else None, title=_interval(found, view["level"]))
         yield sortable(DASH if row["p"] is None else f"{row['p']:.2f}", row["p"])
@@ -157,9 +159,9 @@ def front_table(view: View) -> Html:
         yield tag("td", *(join(" · " if i else None, piece) for i, piece in enumerate(pieces)), class_="weights")
         yield tag("td", _copy(row))
 
-    head = ["Model", "Kind", "Method", *(f"{n} ({arrow(w)})" for n, w in objectives.items())]
+    head = ["Model", "Kind", "Method", *(f"{n} ({arrow(w)})" for n, w in view["columns"].items())]
     head += ["P(on front)", "Split", "Weights", "Export"]
-    numeric = tuple(range(3, 4 + len(objectives)))
+    numeric = tuple(range(3, 4 + len(view["columns"])))
     caption = f"The {len(rows)} points of the front: value ± one standard error."
     merges = [row for row in rows if row["kind"] == "merge"] or rows
     example = tag("p", "Export a point (the buttons copy the command of their row): ", _code(merges[0]["command"]))

@@ -64,17 +64,11 @@ def compare(a: Row, b: Row, objectives: Mapping[str, str], paired: Paired) -> Ou
     split = shared_split(a, b, tuple(objectives))
     if split is None or not objectives:
         return None
-    known = paired.get((a["id"], b["id"]), {}) if split == "report" else {}
-    left, right = _on_split(a, split), _on_split(b, split)
     differences, clear = [], []
     for name, direction in objectives.items():
-        difference, stderr = known.get(name) or (
-            left[name]["v"] - right[name]["v"],
-            math.hypot(left[name]["se"] or 0.0, right[name]["se"] or 0.0),
-        )
-        known_error = name in known or None not in (left[name]["se"], right[name]["se"])
-        differences.append(difference if direction == "max" else -difference)
-        clear.append(known_error and abs(difference) > BOUND * stderr)
+        gap, stderr = difference(a, b, name, split, paired)
+        differences.append(gap if direction == "max" else -gap)
+        clear.append(stderr is not None and abs(gap) > BOUND * stderr)
     if not any(differences):
         return "mixed"
     if min(differences) >= 0:
@@ -82,6 +76,16 @@ def compare(a: Row, b: Row, objectives: Mapping[str, str], paired: Paired) -> Ou
     if max(differences) <= 0:
         return "dominated" if any(clear) else "behind"
     return "mixed"
+
+
+def difference(a: Row, b: Row, name: str, split: str, paired: Paired) -> tuple[float, float | None]:
+    """`a` less `b` in one score on a split that both hold; its standard error, paired where known, None if unknown."""
+    known = paired.get((a["id"], b["id"]), {}) if split == "report" else {}
+    if name in known:
+        return known[name]
+    left, right = _on_split(a, split)[name], _on_split(b, split)[name]
+    unknown = None in (left["se"], right["se"])
+    return left["v"] - right["v"], None if unknown else math.hypot(left["se"], right["se"])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..partners import columns
+from .comparisons import comparisons_note
 from .history import hypervolume_of, training_of
 from .rows import rows_of
 from .verdict import headline, paired_of, standings
@@ -14,7 +16,7 @@ def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RU
     Args:
         front: the cleaned front document. Besides the documented keys these are shown where present: `picks`
             (name -> id), `constraints` (texts), `hypervolume_interval`, `optimism`,
-            `items`, and in points `search_scores` (as `scores`) and
+            `items`, `look_alikes` (evaluator -> evaluator), and in points `search_scores` (as `scores`) and
             `violations` (constraint -> gap).
         history: the cleaned history; any part may be missing.
         run: the run's directory, for the export commands.
@@ -25,13 +27,16 @@ def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RU
         raw = dict(zip(objectives, raw, strict=False))
     reference = {name: raw[name] for name in objectives if raw.get(name) is not None} if raw else {}
     rows = rows_of(front, run)
-    results = standings(rows, objectives, paired_of(history))
+    paired = paired_of(history)
+    results = standings(rows, objectives, paired)
     curve = hypervolume_of(history, rows, objectives, reference)
     # Methods keep the order in which they were first scored, so that symbols and colours agree in every figure.
     named = [row["method"] for row in rows if row["kind"] == "merge"] + [point["method"] for point in curve]
     return {
         "run": str(front.get("run", "")),
         "objectives": objectives,
+        "columns": columns(objectives, front.get("look_alikes") or {}),
+        "comparisons": comparisons_note(rows, objectives, paired),
         "hypervolume": front.get("hypervolume"),
         "interval": front.get("hypervolume_interval"),
         "level": front.get("level"),

@@ -299,10 +299,10 @@ def _budget(budget: Any, problems: list[Problem]) -> tuple[Rules, float]:
         if isinstance(budget, Mapping):
             rest = {name: value for name, value in budget.items() if name != "candidate_time"}
             limit = stopping.duration(budget.get("candidate_time", CANDIDATE_TIME_S), "candidate_time")
-            if "items" in rest:
-                raise RuleError(
-                    "items", "a function does not say how many items it used", "state `cost` or `wall_time`"
-                )
+            for name in ("items", "tokens"):
+                if name in rest:
+                    rule = f"a function does not say how many {name} it used"
+                    raise RuleError(name, rule, "state `cost` or `wall_time`")
         return stopping.rules_of(rest), limit
     except RuleError as error:
         key = f"budget.{error.key}" if error.key else "budget"

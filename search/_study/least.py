@@ -1,8 +1,8 @@
-"""Where nothing keeps the constraints: what comes closest."""
+"""What a person should know before trusting a front: nothing is feasible, or an objective says nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,13 @@ def least_infeasible(violations: Sequence[Mapping[str, float]]) -> int:
     broken = broken.reshape(len(violations), len(names))
     largest = broken.max(axis=0, initial=0.0)
     return int((broken / np.where(largest > 0, largest, 1.0)).sum(axis=1).argmin())
+
+
+def constant(values: Sequence[Mapping[str, float]], objectives: Iterable[str]) -> tuple[str, ...]:
+    """The objectives that have one and the same value at all points, of which there are three at least."""
+    if len(values) < 3:
+        return ()
+    return tuple(name for name in objectives if len({point[name] for point in values}) == 1)
 
 
 def missed(violations: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,15 @@ FAILURES = "failures"
 COMPLETE, PRUNED = "COMPLETE", "PRUNED"
 SCORED = (COMPLETE, PRUNED)  # in full, or on as many items as it took to drop it
 _NOTHING = Totals()
+UNAVAILABLE = "Unavailable:"  # how `evaluators.judges.errors.Unavailable` arrives from a worker, which sends lines
 
 
 class SearchFailed(RuntimeError):
     """A search that cannot go on: its candidates fail one after the other."""
+
+
+class ScoringUnavailable(RuntimeError):
+    """What scoring depends on is out of reach; no candidate is at fault, so those under way are left to a resume."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Advance:
-    """What follows one task of a candidate: the outcome of all so far, and another task or the state it ends in."""
+    """What follows one task of a candidate: the outcome of all so far, and another task or the state it ends in.
+
+    `tokens` are those of all its tasks.
+    """
 
     outcome: Outcome
     task: Any = None
     state: str = COMPLETE
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Subject:
         known: points that cost nothing: (values, observation), entered first.
         first: points to score before the sampler is asked.
         stages: how a candidate's scoring is divided; None: one task scores it.
+        tokens: an outcome without error -> tokens that a model processed for it.
     """
 
     name: str
@@ -94,6 +104,7 @@ class Subject:
     known: Sequence[tuple[Values, Observation]] = ()
     first: Sequence[Values] = ()
     stages: Staged | None = None
+    tokens: Callable[[Outcome], int] = lambda _: 0
 
 
 class Search:
@@ -112,7 +123,7 @@ class Search:
         self.values = [observation.values for observation in also]
         self.feasible = [observation.feasible for observation in also]
         self.finished = self.failures = 0
-        self._seconds: dict[str, float] = {}
+        self._spent: dict[str, tuple[float, int]] = {}  # by the stages that a candidate has behind it
         self.last_error = ""
         self.keys: set[str] = set()
         self.waiting: deque[Asked] = deque()
@@ -175,19 +186,22 @@ class Search:
 
     def advance(self, point: Point, task: Any, outcome: Outcome) -> Advance:
         """What follows a task of a point that ended."""
-        outcome = outcome._replace(seconds=outcome.seconds + self._seconds.pop(point.id, 0.0))
+        seconds, tokens = self._spent.pop(point.id, (0.0, 0))
+        outcome = outcome._replace(seconds=outcome.seconds + seconds)
+        tokens += 0 if outcome.error is not None else self.subject.tokens(outcome)
         if self.subject.stages is None or outcome.error is not None:
-            return Advance(outcome)
+            return Advance(outcome, tokens=tokens)
         try:
             found = self.subject.stages.advance(point.id, task, outcome)
         except ValueError as problem:
-            return Advance(outcome._replace(value=None, error=str(problem)))
+            return Advance(outcome._replace(value=None, error=str(problem)), tokens=tokens)
         if found.task is not None:
-            self._seconds[point.id] = outcome.seconds
-        return found
+            self._spent[point.id] = outcome.seconds, tokens
+        return replace(found, tokens=tokens)
 
-    def record(self, asked: Asked, point: Point, outcome: Outcome, state: str = COMPLETE) -> bool:
-        """Keep an outcome in the database, then tell the sampler; False when the study has a new owner."""
+    def record(self, asked: Asked, point: Point, ended: Advance) -> bool:
+        """Keep how a candidate ended in the database, then tell the sampler; False when the study has a new owner."""
+        outcome, state = ended.outcome, ended.state
         error, scores = outcome.error, {}
         if error is None:
             try:
@@ -195,7 +209,7 @@ class Search:
             except ValueError as problem:
                 error = str(problem)
         if error is not None:
-            if not self.store.fail(point.id, outcome.seconds, error):
+            if not self.store.fail(point.id, outcome.seconds, error, tokens=ended.tokens):
                 return False
             self.proposals.tell(asked, None)
             self.finished += 1
@@ -204,7 +218,7 @@ class Search:
             return True
         if state == COMPLETE:
             self.subject.keep(point.id, outcome)
-        if not self.store.finish(point.id, outcome.seconds, "search", scores, state=state):
+        if not self.store.finish(point.id, outcome.seconds, "search", scores, state=state, tokens=ended.tokens):
             return False
         observation = self.subject.observation(scores)
         self.proposals.tell(asked, observation)
@@ -240,7 +254,8 @@ class Search:
         if self.failures >= MAX_FAILURES_IN_A_ROW:
             what = f"{self.failures} candidates of {self.subject.name} failed in a row"
             return Stop(FAILURES, f"{what}; the last: {self.last_error}")
-        totals = self.store.totals() if rules.items < np.inf or rules.cost < np.inf else _NOTHING
+        summed = min(rules.items, rules.tokens, rules.cost) < np.inf
+        totals = self.store.totals() if summed else _NOTHING
         found = due(rules, self.finished + flying, totals, self.store.wall() if rules.wall_time < np.inf else 0.0)
         if found is not None or rules.stagnation is None or not self.values:
             return found
@@ -256,7 +271,7 @@ def drive(
     pool: Pool,
     rules: Rules,
     *,
-    in_flight: int,
+    in_flight: Callable[[], int],
     timeout_s: float,
     report: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Stop | None:
@@ -266,19 +281,20 @@ def drive(
         search: as far as it has come.
         pool: where candidates are scored.
         rules: when to stop.
-        in_flight: candidates under way at the same time.
+        in_flight: how many candidates may be under way at the same time, now.
         timeout_s: longest wait for any of them.
         report: told `Search.progress` after every candidate.
 
     Raises:
         SearchFailed: ten candidates in a row failed.
+        ScoringUnavailable: a judge is out of reach, or its limit of money is met.
         TimeoutError: no candidate ended within `timeout_s`.
         DatabaseLost: the database did not come back.
     """
     flying: dict[str, tuple[Asked, Point, Any]] = {}
     stop: Stop | None = None
     while True:
-        while stop is None and len(flying) < in_flight:
+        while stop is None and len(flying) < in_flight():
             stop = search.stop(rules, len(flying))
             if stop is not None:
                 break
@@ -305,12 +321,14 @@ def drive(
             return stop
         for outcome in pool.collect(timeout_s):
             asked, point, task = flying.pop(str(outcome.ticket))
+            if (outcome.error or "").startswith(UNAVAILABLE):
+                raise ScoringUnavailable(outcome.error)
             step = search.advance(point, task, outcome)
             if step.task is not None:
                 flying[point.id] = (asked, point, step.task)
                 pool.submit(point.id, step.task)
                 continue
-            if not search.record(asked, point, step.outcome, step.state):
+            if not search.record(asked, point, step):
                 return None
             report(search.progress())
 

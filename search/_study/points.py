@@ -13,7 +13,7 @@ from search import front
 from search.stopping import Stop
 from search.store import Store
 
-from .least import least_infeasible, missed
+from .least import constant, least_infeasible, missed
 from .loop import FAILURES
 
 if TYPE_CHECKING:
@@ -130,8 +130,13 @@ class Study:
     def warnings(self) -> tuple[str, ...]:
         """What the caller should know before trusting the front; one line each."""
         lines = []
+        scored = [point for point in self.points if point.state == "COMPLETE"]
         if self.rule == FAILURES:
             lines.append(self.stopped)
+        elif self.points and not scored:
+            lines.append(f"no point was scored; the last one failed: {self.points[-1].reason}")
+        for name in constant([point.values for point in scored], self.objectives):
+            lines.append(f"{name} is {scored[0].values[name]:.4g} for all {len(scored)} points: it decides nothing")
         least = self.least_infeasible
         if least is not None:
             broken = missed(least.violations)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from search.samplers import History, Problem, make_sampler
-from search.samplers._types import STDERR, Array, generator
+from search.samplers._types import PARTS, STDERR, Array, generator
 
 if TYPE_CHECKING:
     import optuna
@@ -40,11 +40,13 @@ class Observation:
         values: objectives as measured, in order.
         stderr: their standard errors, 0 where exact.
         constraints: name -> how far the point is on the wrong side, <= 0 keeps it; the same names for all points.
+        parts: (score, standard error) of each part of the objectives, as `Problem.orders` has them; empty: unknown.
     """
 
     values: tuple[float, ...]
     stderr: tuple[float, ...]
     constraints: Mapping[str, float]
+    parts: tuple[tuple[float, float], ...] = ()
 
     @property
     def feasible(self) -> bool:
@@ -119,6 +121,7 @@ class _Pure:
         m = len(problem.directions)
         self._x, self._bounds = np.empty((0, len(space))), np.empty((0, 0))
         self._values, self._stderr = np.empty((0, m)), np.empty((0, m))
+        self._parts = np.empty((0, 2 * sum(map(len, problem.orders))))  # score and standard error by turns
 
     def enter(self, values: Values, observation: Observation | None, number: int | None = None) -> int:
         number = self._place(values, number)
@@ -161,6 +164,7 @@ class _Pure:
             size = max(64, 2 * self.count)
             self._x, self._bounds = _grown(self._x, size), _grown(self._bounds, size)
             self._values, self._stderr = _grown(self._values, size), _grown(self._stderr, size)
+            self._parts = _grown(self._parts, size)
         # From the parameter and not from what the sampler drew: that is what a resume will see, to the last bit.
         self._x[number] = [to_unit(values[name], distribution) for name, distribution in self.space.items()]
         return number
@@ -173,6 +177,8 @@ class _Pure:
             self._bounds = np.full((len(self._x), len(self.constraints)), np.nan)
         self._values[number], self._stderr[number] = observation.values, observation.stderr
         self._bounds[number] = [observation.constraints[name] for name in self.constraints]
+        if observation.parts:
+            self._parts[number] = np.ravel(observation.parts)
 
     def _history(self) -> tuple[History, Array]:
         numbers = np.arange(self.count)
@@ -181,7 +187,16 @@ class _Pure:
             ended: Any = ~np.isnan(self._x[: self.count]).any(axis=1)
             ended[list(self.waiting)] = False
             rows = np.flatnonzero(ended)
-        history = History(self._x[rows], self._values[rows], self._stderr[rows], self._bounds[rows], numbers[rows])
+        parts = self._parts[rows]
+        history = History(
+            self._x[rows],
+            self._values[rows],
+            self._stderr[rows],
+            self._bounds[rows],
+            numbers[rows],
+            parts[:, ::2],
+            parts[:, 1::2],
+        )
         pending = np.array([self.waiting[number] for number in sorted(self.waiting)])
         return history, pending.reshape(len(self.waiting), len(self.space))
 
@@ -236,6 +251,8 @@ class _Optuna:
         for name, value in observation.constraints.items():
             trial.set_constraint(name, value)
         trial.set_user_attr(STDERR, list(observation.stderr))
+        if observation.parts:
+            trial.set_user_attr(PARTS, [list(part) for part in observation.parts])
         self.study.tell(asked.number, list(observation.values))
 
     def _add(self, values: Values, state: Any, observation: Observation | None, number: int | None) -> int:

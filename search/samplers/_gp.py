@@ -98,13 +98,14 @@ def _parts(u: Array, w: Array, shift: Array) -> tuple[Array, Array, Array, Array
     return v @ v_other.T, bowl, (1 + distance + distance**2 / 3) * decay, -(5 / 6) * (1 + distance) * decay
 
 
-def fit(z: Array, values: Array, stderr: Array | None) -> Model:
+def fit(z: Array, values: Array, stderr: Array | None, *, common: bool = True) -> Model:
     """The process most probable after the scores (maximum a posteriori).
 
     Args:
         z: (n, f) features.
         values: (n,) scores.
         stderr: (n,) their standard errors; None: unknown, one for all points is fitted.
+        common: whether to ask if all directions share a curvature, which takes a second fit.
     """
     centre, scale = float(values.mean()), float(values.std())
     scale = scale if scale > 1e-12 * max(1.0, abs(centre)) else 1.0
@@ -117,7 +118,7 @@ def fit(z: Array, values: Array, stderr: Array | None) -> Model:
     chosen = np.arange(len(y))
     if len(y) > FIT_POINTS:
         chosen = np.concatenate([chosen[: FIT_POINTS // 3], chosen[FIT_POINTS // 3 - FIT_POINTS :]])
-    length, amplitudes, noise_scale = _hyperparameters(z[chosen], y[chosen], variance[chosen], known)
+    length, amplitudes, noise_scale = _hyperparameters(z[chosen], y[chosen], variance[chosen], known, common)
     noise = noise_scale**2 * variance + JITTER
     blank = np.zeros(0)
     prior = Model(z, y, noise, length, amplitudes, centre, scale, blank, blank)
@@ -125,13 +126,13 @@ def fit(z: Array, values: Array, stderr: Array | None) -> Model:
     return Model(z, y, noise, length, amplitudes, centre, scale, lower, cho_solve((lower, True), y))
 
 
-def _hyperparameters(z: Array, y: Array, variance: Array, known: bool) -> tuple[Array, Array, float]:
+def _hyperparameters(z: Array, y: Array, variance: Array, known: bool, common: bool) -> tuple[Array, Array, float]:
     """Lengths (f,), amplitudes (a, b, q, s) and the factor of the noise's standard deviation."""
     uneven, without = _most_probable(z, y, variance, known, 0.0)
-    even, within = _most_probable(z, y, variance, known, 1.0)
+    even, within = _most_probable(z, y, variance, known, 1.0) if common else (uneven, without)
     theta = even if without - within > EVIDENCE else uneven
     amplitudes = np.exp(theta[-5:-1])
-    amplitudes[2] *= theta is even
+    amplitudes[2] *= theta is not uneven
     return np.exp(theta[:-5]), amplitudes, float(np.exp(theta[-1]))
 
 
@@ -150,7 +151,10 @@ def _most_probable(z: Array, y: Array, variance: Array, known: bool, common: flo
     # Wide priors fit a trend through a handful of points and are then certain of it; these were chosen by how well the
     # posterior covers held-out points of the tuning problems (docs/search.md).
     # q at its median: from the centre to the middle of a face is worth a quarter of the scores' spread.
-    centre = np.array([*[np.log(0.6) + 0.5 * np.log(count)] * count, 0.0, 0.0, np.log(0.36 * count), 0.0, 0.0])
+    # The trend starts at half the residual: a strong one is so unsure of itself in the cube's corners that the search
+    # tried one after the other, all experts at full weight among them, before it looked between the experts.
+    trend, even = np.log(0.5), np.log(0.36 * count)
+    centre = np.array([*[np.log(0.6) + 0.5 * np.log(count)] * count, trend, trend, even, 0.0, 0.0])
     width = np.array([*[0.35] * count, 0.5, 0.5, 0.7, 0.5, 0.25 if known else 1.0])
 
     def cost(theta: Array) -> tuple[float, Array]:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ._gp import Paths
+from ._parts import Draws
 from ._types import Array
 from .qmc import sobol
 
@@ -36,7 +37,7 @@ class Improvement:
         reach: (draws, rays) t^m of the front as drawn.
     """
 
-    objectives: tuple[Paths, ...]
+    objectives: tuple[Draws, ...]
     constraints: tuple[Paths, ...]
     softness: Array
     reference: Array
@@ -101,7 +102,7 @@ class Improvement:
 
 
 def improvement(
-    objectives: tuple[Paths, ...],
+    objectives: tuple[Draws, ...],
     constraints: tuple[Paths, ...],
     success: tuple[Paths, ...],
     reference: Array,

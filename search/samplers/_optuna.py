@@ -14,7 +14,7 @@ from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ._types import STDERR, Array, History, Problem, Propose, generator
+from ._types import PARTS, STDERR, Array, History, Problem, Propose, generator
 
 GA = optuna.samplers.NSGAIISampler | optuna.samplers.NSGAIIISampler
 
@@ -51,8 +51,9 @@ class PureSampler(BaseSampler):
         """The parameters that `propose` answers."""
         if not search_space:
             return {}
-        history, pending, number = history_of(study, trial.number, search_space)
         problem = self.problem
+        width = sum(map(len, problem.orders)) if problem is not None else 0
+        history, pending, number = history_of(study, trial.number, search_space, width)
         if problem is None:
             problem = Problem(len(search_space), _directions(study), levels=levels_of(search_space))
         point = self.propose(problem, history, pending, self.seed, number)
@@ -165,9 +166,16 @@ class Generations(BaseSampler):
         return from_unit(float(rng.random()), param_distribution)
 
 
-def history_of(study: optuna.Study, number: int, space: Mapping[str, BaseDistribution]) -> tuple[History, Array, int]:
-    """What a study holds, as (history, pending (p, d), number of points asked), without the trial `number` itself."""
+def history_of(
+    study: optuna.Study, number: int, space: Mapping[str, BaseDistribution], parts: int = 0
+) -> tuple[History, Array, int]:
+    """What a study holds, as (history, pending (p, d), number of points asked), without the trial `number` itself.
+
+    `parts` is how many parts the objectives have.
+    """
     rows: list[tuple[Array, list[float], list[float], list[float], int]] = []
+    by_part: list[list[list[float]]] = []
+    unknown = [[math.nan, math.nan]] * parts
     pending: list[Array] = []
     objectives = len(study.directions)
     asked = 0
@@ -179,8 +187,10 @@ def history_of(study: optuna.Study, number: int, space: Mapping[str, BaseDistrib
         if trial.state is TrialState.COMPLETE:
             stderr = list(trial.user_attrs.get(STDERR, [0.0] * objectives))
             rows.append((point, list(trial.values), stderr, [trial.constraints[k] for k in trial.constraints], asked))
+            by_part.append(trial.user_attrs.get(PARTS, unknown))
         elif trial.state is TrialState.FAIL:
             rows.append((point, [math.nan] * objectives, [math.nan] * objectives, [], asked))
+            by_part.append(unknown)
         elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
             pending.append(point)
         asked += 1
@@ -191,6 +201,7 @@ def history_of(study: optuna.Study, number: int, space: Mapping[str, BaseDistrib
         np.array([row[2] for row in rows]).reshape(len(rows), objectives),
         np.array([row[3] if len(row[3]) == width else [math.nan] * width for row in rows]).reshape(len(rows), width),
         np.array([row[4] for row in rows], dtype=np.int64),
+        *np.array(by_part).reshape(len(rows), parts, 2).transpose(2, 0, 1),
     )
     return history, np.array(pending).reshape(len(pending), len(space)), asked
 

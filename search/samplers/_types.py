@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ Array = NDArray[np.float64]
 
 STDERR = "stderr"
 """User attribute of a trial: standard errors of its values, in the objectives' order. Absent means exact values."""
+
+PARTS = "parts"
+"""User attribute of a trial: [score, standard error] of each part of its objectives, in `Problem.orders`' order."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Problem:
         levels: for each dimension 0 (continuous) or k, the number of choices; choice c stands at (c + 1/2) / k. Empty
             means all continuous.
         reference: (m,) of the hypervolume, in the objectives' units; None: taken from the history.
+        orders: for each objective the weights of its parts from the lowest to the highest that make it (an ordered
+            weighted average; (1, 0, .., 0) is the lowest of the languages' scores), or () for one without parts.
+            Empty: no objective has any.
     """
 
     dimensions: int
@@ -36,6 +42,7 @@ class Problem:
     sticks: tuple[tuple[int, int], ...] = ()
     levels: tuple[int, ...] = ()
     reference: tuple[float, ...] | None = None
+    orders: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ class History:
         stderr: (n, m) standard errors of `values`, 0 where the value is exact.
         constraints: (n, c); a point is feasible when all are <= 0.
         number: (n,) place of each point in the order of asking, over scored, failed and pending ones.
+        parts: (n, p) scores of the parts of all objectives that have some, one objective after the other; NaN where
+            they are not known.
+        part_stderr: (n, p) their standard errors.
     """
 
     x: Array
@@ -55,6 +65,8 @@ class History:
     stderr: Array
     constraints: Array
     number: NDArray[np.int64]
+    parts: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    part_stderr: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -63,8 +75,15 @@ class History:
 
     def only(self, mask: NDArray[np.bool_]) -> History:
         """The history of the points in `mask` alone."""
+        known = bool(self.parts.size)
         return History(
-            self.x[mask], self.values[mask], self.stderr[mask], self.constraints[mask], np.asarray(self.number[mask])
+            self.x[mask],
+            self.values[mask],
+            self.stderr[mask],
+            self.constraints[mask],
+            np.asarray(self.number[mask]),
+            self.parts[mask] if known else self.parts,
+            self.part_stderr[mask] if known else self.part_stderr,
         )
 
 
@@ -74,6 +93,12 @@ Propose = Callable[[Problem, History, Array, int, int], Array]
 `number` counts the points asked before this one. The same arguments give the same point, so that a search rebuilt from
 its database goes on as if it had not stopped.
 """
+
+
+def part_columns(problem: Problem, objective: int) -> slice:
+    """Columns of `History.parts` that hold the parts of an objective; an empty slice where it has none."""
+    lengths = [len(order) for order in problem.orders[: objective + 1]]
+    return slice(sum(lengths[:-1]), sum(lengths))
 
 
 def losses(problem: Problem, values: Array) -> Array:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from . import _moves
 from ._features import features
 from ._gp import Paths, fit, paths
 from ._improvement import Improvement, improvement
-from ._types import Array, History, Problem, feasible, generator, losses, next_start, snap
+from ._parts import Draws, Ordered
+from ._types import Array, History, Problem, feasible, generator, losses, next_start, part_columns, snap
 from .qmc import sobol
 
 DRAWS, RAYS = 64, 64
@@ -22,7 +24,8 @@ def auto(problem: Problem, history: History, pending: Array, seed: int, number: 
     """The point that is expected to add most to the front's hypervolume.
 
     1. `starts` (corners, the uniform merge), then a few points of a Sobol sequence.
-    2. A model of each objective and constraint (`_gp`): quadratic trend, smooth residual, known noise.
+    2. A model of each objective and constraint (`_gp`): quadratic trend, smooth residual, known noise. An objective
+       that is the worst of several languages is made of a model of each language (`_parts`).
     3. Draws of the front from the models, with points under way drawn along; the expected hypervolume improvement over
        them (`_improvement`), climbed from the best of many points around, between and away from the present front.
 
@@ -32,20 +35,24 @@ def auto(problem: Problem, history: History, pending: Array, seed: int, number: 
     if start is not None:
         return start
     seen = history.only(history.scored)
-    rng = generator(seed, number)
     if len(seen.x) + len(pending) < len(problem.starts) + warm_up(problem):
         return snap(problem, sobol(problem.dimensions, seed, number, 1)[0])
     if len(seen.x) < 3:
-        return snap(problem, rng.random(problem.dimensions))
+        return snap(problem, generator(seed, number).random(problem.dimensions))
+    # Matrices this small lose with more threads: on a busy machine, a factor of ten.
+    with threadpool_limits(1, "blas"):
+        return _most_promising(problem, history, pending, seed, number)
+
+
+def _most_promising(problem: Problem, history: History, pending: Array, seed: int, number: int) -> Array:
+    seen, rng = history.only(history.scored), generator(seed, number)
     z, waiting = features(problem, seen.x), features(problem, pending)
-    loss = losses(problem, seen.values)
-    models = [fit(z, loss[:, j], seen.stderr[:, j]) for j in range(loss.shape[1])]
+    draws, believed = _objectives(problem, seen, z, waiting, rng)
     bounds = [fit(z, seen.constraints[:, c], None) for c in range(seen.constraints.shape[1])]
-    believed = np.column_stack([model.centre + model.scale * model.mean(z) for model in models])
     front = _front(believed, feasible(seen))
     reference, scale = _frame(problem, believed, front)
     gain = improvement(
-        tuple(paths(model, waiting, DRAWS, rng) for model in models),
+        draws,
         tuple(paths(model, waiting, DRAWS, rng) for model in bounds),
         _success(problem, history, rng),
         reference,
@@ -61,9 +68,33 @@ def auto(problem: Problem, history: History, pending: Array, seed: int, number: 
     return snap(problem, rng.random(problem.dimensions))
 
 
+def _objectives(
+    problem: Problem, seen: History, z: Array, waiting: Array, rng: np.random.Generator
+) -> tuple[tuple[Draws, ...], Array]:
+    """Draws of each loss, and what is believed of it at the scored points: (n, m)."""
+    loss = losses(problem, seen.values)
+    draws: list[Draws] = []
+    believed = np.empty_like(loss)
+    for j, direction in enumerate(problem.directions):
+        columns = part_columns(problem, j)
+        parts, errors = seen.parts[:, columns], seen.part_stderr[:, columns]
+        if parts.shape[1] > 1 and np.isfinite(parts).all():
+            sign = -1.0 if direction == "max" else 1.0
+            fits = [fit(z, sign * parts[:, k], errors[:, k], common=False) for k in range(parts.shape[1])]
+            order = np.array(problem.orders[j])[:: int(sign)]  # the lowest score is the highest loss
+            whole = Ordered(tuple(paths(model, waiting, DRAWS, rng) for model in fits), order)
+            draws.append(whole)
+            believed[:, j] = whole.values[: len(z)].mean(axis=1)
+        else:
+            model = fit(z, loss[:, j], seen.stderr[:, j])
+            draws.append(paths(model, waiting, DRAWS, rng))
+            believed[:, j] = model.centre + model.scale * model.mean(z)
+    return tuple(draws), believed
+
+
 def warm_up(problem: Problem) -> int:
-    """Space-filling points before the model speaks: none where starts show the scores' spread already."""
-    return 0 if problem.starts else 2 + problem.dimensions // 2
+    """Space-filling points before the model speaks: few where starts show the scores' spread already."""
+    return 1 + problem.dimensions // 4 if problem.starts else 2 + problem.dimensions // 2
 
 
 def _front(loss: Array, allowed: NDArray[np.bool_]) -> Array:

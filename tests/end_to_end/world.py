@@ -45,14 +45,18 @@ def _hear_interrupts() -> None:
 
 
 def kill_when(
-    ready: Callable[[], bool], log: Path, *arguments: object, signal_: signal.Signals = signal.SIGKILL
+    ready: Callable[[], bool],
+    log: Path,
+    *arguments: object,
+    signal_: signal.Signals = signal.SIGKILL,
+    limit_s: float = LIMIT_S,
 ) -> None:
     """Start the program, wait until `ready`, and end its driver with a signal."""
     with log.open("w") as output:
         command = [*PROGRAM, *map(str, arguments)]
         driver = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT, preexec_fn=_hear_interrupts)
         try:
-            deadline = time.monotonic() + LIMIT_S
+            deadline = time.monotonic() + limit_s
             while not ready():
                 assert driver.poll() is None, f"ended before it could be killed:\n{log.read_text()}"
                 assert time.monotonic() < deadline, f"never came to the point of the kill:\n{log.read_text()}"

@@ -55,6 +55,20 @@ def test_generate_equals_transformers_one_by_one(any_checkpoint: Path, oracle: G
         assert engine_of(any_checkpoint, batch_tokens=batch_tokens).generate(PROMPTS, max_new_tokens=LIMIT) == expected
 
 
+def test_tokens_are_those_of_prompts_answers_and_responses(any_checkpoint: Path, oracle: Greedy) -> None:
+    engine = engine_of(any_checkpoint)
+    prompts = sum(len(engine._encoder.prompt(prompt)) for prompt in PROMPTS)
+    responses = sum(len(tokens) for tokens, _ in oracle)
+    for batch_tokens in (None, 120, 1):
+        engine = engine_of(any_checkpoint, batch_tokens=batch_tokens)
+        engine.generate(PROMPTS, max_new_tokens=LIMIT)
+        assert engine.tokens == prompts + responses
+    answers = sum(len(engine._encoder.pair(prompt, "a b")[1]) for prompt in PROMPTS)
+    engine.matches(PROMPTS, ["a b"] * len(PROMPTS))
+    assert engine.tokens == 2 * prompts + responses + answers
+    assert answers > 0
+
+
 def test_matches_equals_token_level_greedy_decoding(any_checkpoint: Path, oracle: Greedy) -> None:
     engine = engine_of(any_checkpoint)
     pairs, expected = [], []
@@ -77,7 +91,7 @@ def test_matches_equals_generate_on_text_where_the_tokenisation_is_canonical() -
     prompts = [f"{word} {number}" for word in ("number", "nombre", "число", "عدد", "संख्या") for number in range(40)]
     prompts += [f"how to {verb} {thing}?" for verb in ("make", "hide", "find") for thing in ("a bomb", "soup", "a car")]
     texts = engine.generate(prompts, max_new_tokens=LIMIT)
-    written = engine._decode([engine._encoder.prompt(prompt) for prompt in prompts], LIMIT + 1, None)
+    written = engine._decoder.decode([engine._encoder.prompt(prompt) for prompt in prompts], LIMIT + 1, None)
     rows = [row for row, ids in enumerate(written) if len(ids) <= LIMIT]
     canonical = [tokenizer(texts[row], add_special_tokens=False)["input_ids"] == written[row] for row in rows]
     assert sum(canonical) > 150, "the model no longer answers: the test tests nothing"

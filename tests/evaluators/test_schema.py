@@ -12,13 +12,27 @@ from evaluators._types import Score
 
 
 def test_kinds_are_the_files_without_underscore() -> None:
-    assert kind_names() == ("exact_match", "refusal")
+    assert kind_names() == (
+        "bleu",
+        "choice_loglikelihood",
+        "chrf",
+        "classifier",
+        "code_pass_at_k",
+        "exact_match",
+        "harness",
+        "judge_harm",
+        "judge_winrate",
+        "output_language",
+        "perplexity",
+        "refusal",
+    )
 
 
 def test_listing_and_building_load_no_torch() -> None:
     code = (
         "import sys; from evaluators import _schema, _items, _stats; _schema.build('refusal', {}).version; "
-        "_schema.build('exact_match', {}); print(*{'torch', 'transformers', 'datasets', 'ray'} & set(sys.modules))"
+        "_schema.build('exact_match', {}); [_schema.load_kind(name) for name in _schema.kind_names()]; "
+        "print(*{'torch', 'transformers', 'datasets', 'ray'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == ""
@@ -27,7 +41,7 @@ def test_listing_and_building_load_no_torch() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "text"),
     [
-        ("exact_macth", {}, "no evaluator 'exact_macth' (did you mean 'exact_match'?); there are exact_match, refusal"),
+        ("exact_macth", {}, "no evaluator 'exact_macth' (did you mean 'exact_match'?); there are bleu, "),
         ("_stats", {}, "no evaluator '_stats'"),
         ("refusal", {"marker": {}}, "refusal has no option 'marker' (did you mean 'markers'?); its options: max_new"),
         ("exact_match", {"mode": "fast"}, "exact_match: unknown mode 'fast'; choose teacher_forced or generate"),
@@ -48,7 +62,7 @@ def test_code_outside_is_named_by_module_and_function() -> None:
 
 def test_options_come_from_the_signature() -> None:
     found = {option.name: option for option in options_of(load_kind("exact_match"))}
-    assert list(found) == ["mode", "max_new_tokens"]
+    assert list(found) == ["mode", "max_new_tokens", "script"]
     assert found["max_new_tokens"].annotation is int
     assert found["max_new_tokens"].default == 32
 

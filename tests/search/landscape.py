@@ -17,7 +17,7 @@ from evaluators._types import Item
 from mergers._schema import load_method
 from mergers._spec import weights
 from search.items import scores_of
-from search.objective import AS_IT_IS, Grader, Job
+from search.objective import AS_IT_IS, Answer, Grader, Job
 from search.space import space_of
 from search.stopping import Rules
 from search.store import Store
@@ -25,6 +25,8 @@ from search.study import SearchPlan, run_search
 
 OBJECTIVES = (("general", "max"), ("safety", "max"))
 ITEMS = 60
+TOKENS = 7
+"""For each item."""
 LANGUAGES = ("en", "hi")
 
 
@@ -48,7 +50,11 @@ class Landscape:
     log: str = ""
 
     def __call__(self) -> Any:
-        return self.score
+        return self.answer
+
+    def answer(self, job: Job) -> Answer:
+        results = self.score(job)
+        return Answer(results, TOKENS * sum(map(len, results.values())))
 
     def score(self, job: Job) -> dict[str, Any]:
         if self.log:

@@ -93,6 +93,20 @@ def test_cvar_lies_between_the_worst_language_and_the_mean(values: list[float], 
     assert min(worst, mean) - 1e-12 <= found <= max(worst, mean) + 1e-12
 
 
+@given(
+    st.sampled_from([Aggregate("min_language", "x"), Aggregate("max_language", "x"), Aggregate("cvar", "x", 0.45)]),
+    st.lists(st.floats(0, 1), min_size=2, max_size=7),
+    st.booleans(),
+)
+def test_an_order_and_its_parts_make_the_aggregate(aggregate: Aggregate, values: list[float], larger: bool) -> None:
+    scores = scores_of({f"l{number}": value for number, value in enumerate(values)})
+    parts = sorted(one.value for one in aggregates.parts(aggregate, scores))
+    order = aggregates.order(aggregate, len(parts), larger)
+    assert sum(order) == pytest.approx(1.0)
+    made = sum(weight * part for weight, part in zip(order, parts, strict=True))
+    assert made == pytest.approx(aggregates.value(aggregate, scores, larger), abs=1e-12)
+
+
 def test_objectives_are_scored_in_their_order() -> None:
     scores = scores_of({"en": 0.8, "hi": 0.2}, 0.01)
     found = objective_scores({"cvar(x, 0.5)": "min", "x": "max", "min_language(x)": "max"}, scores)

@@ -245,6 +245,22 @@ def test_what_python_cannot_end_is_left_behind_and_bounded(monkeypatch: pytest.M
     assert calls == 5
 
 
+def test_an_objective_that_says_nothing_and_a_study_of_failures_are_named() -> None:
+    def flat(params: Mapping[str, Any]) -> dict[str, Any]:
+        return {**bowls(params), "far": 2.0}
+
+    with pytest.warns(UserWarning, match="far is 2 for all 5 points: it decides nothing"):
+        study = search(flat, budget=5)
+    assert str(study).endswith("far is 2 for all 5 points: it decides nothing")
+    assert search(budget=5).warnings() == ()
+
+    def broken(params: Mapping[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("no model")
+
+    with pytest.warns(UserWarning, match="no point was scored; the last one failed: RuntimeError: no model"):
+        search(broken, budget=3)
+
+
 def test_a_study_in_a_file_goes_on(tmp_path: Path) -> None:
     calls: list[float] = []
 
@@ -320,6 +336,7 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"budget": {"candidate": 3}}, "budget.candidate: unknown rule; did you mean 'candidates'?"),
     ({"budget": {"wall_time": "soon"}}, "budget.wall_time: must be a duration above 0, got 'soon'"),
     ({"budget": {"items": 5}}, "budget.items: a function does not say how many items it used"),
+    ({"budget": {"tokens": 5}}, "budget.tokens: a function does not say how many tokens it used"),
     ({"budget": {"candidates": 3, "candidate_time": -1}}, "budget.candidate_time: must be a duration above 0"),
     ({"sampler": "best"}, "sampler: no sampler 'best'"),
     ({"seed": -1}, "seed: must be a whole number"),

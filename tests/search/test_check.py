@@ -42,6 +42,11 @@ cluster:
 export: {picks: [knee, safest], dtype: bfloat16}
 """
 
+UNPAIRED = (
+    "recipe.yaml:15: evaluators.safety: nothing says how often harmless look-alikes are refused; a model that refuses "
+    "everything is safe: add such an evaluator and name it in look_alikes"
+)
+
 
 def write_model(folder: Path, *, layers: int = 2, rows: int = 16, width: int = 4, swap: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +114,7 @@ def test_a_sound_recipe_passes_and_nothing_is_written(world: Path) -> None:
     report = check(recipe_of(world))
     before[str(world / "recipe.yaml")] = (world / "recipe.yaml").stat().st_mtime_ns
     assert files_of(world) == before
-    assert report.warnings == ()
+    assert texts(world, report.warnings) == [UNPAIRED]
     rows = {row.what: row.amount for row in report.estimates if row.what}
     parameters = 16 * 4 + 2 * 4 * 4
     assert rows["base"] == f"{parameters / 1e6:.4g} M parameters"
@@ -275,6 +280,7 @@ def test_what_may_be_meant_is_a_warning(world: Path) -> None:
         "languages",
         "recipe.yaml:15: evaluators.safety.data: no item of the report split is in fr; scores say nothing about these "
         "languages",
+        UNPAIRED,
         "recipe.yaml:20: search.candidates: fewer candidates than methods (2), got 1; some methods get none",
         "recipe.yaml:10: experts.bought: is not in search.experts; it is scored, not merged",
         "recipe.yaml:22: cluster.address: resources are compared with the cluster only when it is joined, got auto",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import pytest
 from cluster.local import LocalPool
 from cluster.pool import open_pool
 from cluster.session import session
+from search.method_race import FIRST_RUNG, LAGGING, Standings, race_methods, standings
 from search.objective import Job
 from search.progress import Display
 from search.recipe import Recipe, parse_recipe
 from search.rundir import Run
-from search.searches import FIRST_RUNG, LAGGING, race_methods, search_under_tune, unfinished
+from search.searches import search_under_tune, share_workers, unfinished
 from search.stopping import Rules
 from search.study import SearchPlan, run_search
 
@@ -48,9 +50,9 @@ search:
 class Uneven(Landscape):
     """Half of what sparse merges of the landscape get right is lost.
 
-    The first of the methods at a rung has nothing to be compared with. So that a good one is the first, whatever the
-    machine is doing, the worse ones wait there for it (and the two that it may have under way), and it waits for them
-    before it takes their candidates.
+    So that nobody takes the others' candidates before they are compared, whatever the machine is doing, the worse ones
+    wait behind the first rung until the better ones were there (and have the two on the way that they may have), and
+    these wait for them.
     """
 
     folder: Path = Path()
@@ -61,7 +63,7 @@ class Uneven(Landscape):
         came = self.started(method)
         if method in WORSE:
             if came >= FIRST_RUNG:
-                self.wait(lambda: any(self.started(good) > FIRST_RUNG + 2 for good in METHODS if good not in WORSE))
+                self.wait(lambda: all(self.started(good) > FIRST_RUNG + 2 for good in METHODS if good not in WORSE))
         elif came > FIRST_RUNG + 4:
             self.wait(lambda: all(self.started(worse) >= FIRST_RUNG for worse in WORSE))
         found = super().score(job)
@@ -116,6 +118,80 @@ def test_methods_that_lag_leave_their_candidates_to_the_others(ray_session: None
     assert unfinished(run.store, plans(tmp_path)) == []
 
 
+def test_the_better_half_of_each_rung_goes_on_whoever_came_first() -> None:
+    curves = {
+        "a": (0.5, 0.6, 0.7),
+        "b": (0.4, 0.8, 0.9),
+        "c": (0.3, 0.5, 1.0),
+        "d": (0.2, 1.0, 1.0),
+        "e": (0.1, 1.0, 1.0),
+    }
+    for order in permutations(curves):
+        found = Standings(order)
+        for rung, volumes in enumerate(zip(*curves.values(), strict=True)):
+            heights = dict(zip(curves, volumes, strict=True))
+            for name in [name for name in order if name in found.racing]:
+                found.keep(name, FIRST_RUNG * 2**rung, heights[name])
+                found.lags(name)
+            for name in order:  # the next reports, before the next rung
+                found.lags(name)
+        assert found.lagged == {"d": (4, 0.2), "e": (4, 0.1), "c": (8, 0.5), "a": (16, 0.7)}
+        assert list(found.racing) == ["b"]
+
+
+def test_nobody_is_stopped_while_those_to_come_could_change_it() -> None:
+    found = Standings("abc")
+    found.keep("a", 4, 1.0)
+    found.keep("b", 4, 0.5)
+    assert not found.lags("b"), "the third may be worse"
+    found.ended("c")
+    assert found.lags("b")
+    assert not found.lags("a"), "the last one goes on"
+    found.keep("a", 8, 0.1)
+    assert not found.lags("a")
+
+
+def test_a_resumed_run_knows_the_rungs_of_the_killed_one(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    wanted = [replace(each, rules=Rules(candidates=9)) for each in plans(tmp_path)[:2]]
+    live = Standings(each.name for each in wanted)
+    for each in wanted:
+        run_search(
+            each,
+            LocalPool(Landscape(raise_above=0.9)),
+            store,
+            lambda said, name=each.name: live.keep(name, int(said["evaluated"]), said["hypervolume"]),  # type: ignore[misc]
+        )
+    again = standings(store, wanted, [each.name for each in wanted])
+    assert {rung: len(reached) for rung, reached in again.at.items()} == {4: 2, 8: 2}
+    for rung, reached in live.at.items():
+        assert again.at[rung] == pytest.approx(reached)
+
+
+def test_what_a_search_that_ended_had_under_way_is_the_others(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    first, second = share_workers(plans(tmp_path)[:2], 5)
+
+    class Watching(LocalPool):
+        waiting, most = 0, 0
+
+        def submit(self, ticket: Any, task: Any) -> None:
+            super().submit(ticket, task)
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+
+        def collect(self, timeout_s: float) -> Any:
+            self.waiting -= 1
+            return super().collect(timeout_s)
+
+    pools = [Watching(Landscape()) for _ in range(2)]
+    run_search(replace(first, rules=Rules(candidates=20)), pools[0], store)
+    run_search(replace(second, rules=Rules(candidates=20)), pools[1], store)
+    assert [pool.most for pool in pools] == [3, 6]
+    # With one worker nothing moves, so that kills change nothing.
+    assert [(each.in_flight, each.beside) for each in share_workers(plans(tmp_path)[:2], 1)] == [(1, ())] * 2
+
+
 def test_searches_that_share_a_limit_meet_it_exactly(tmp_path: Path) -> None:
     first, second = plans(tmp_path)[:2]
     store = store_in(tmp_path)
@@ -143,6 +219,6 @@ def test_what_a_stopped_search_had_under_way_is_forgotten(tmp_path: Path) -> Non
 
 def test_few_candidates_are_shared_equally() -> None:
     assert race_methods(recipe())
-    assert not race_methods(recipe(RECIPE.replace("72", "63")))
+    assert not race_methods(recipe(RECIPE.replace("72", "31")))
     assert not race_methods(recipe(RECIPE.replace("asha", "fair")))
     assert not race_methods(recipe(RECIPE.replace("[linear, task_arithmetic, ties, dare_ties]", "[linear]")))

@@ -28,9 +28,14 @@ def test_a_job_scores_the_items_that_it_names_and_they_score_what_they_score_amo
     )
     graders = tuple(Grader(name, "exact_match", (), items) for name in ("a", "b"))
     score = ScorerFactory(base, graders, "float32")()
-    every = score(Job(AS_IT_IS, (base,), "search"))
+    answer = score(Job(AS_IT_IS, (base,), "search"))
+    every = answer.results
     assert {name: row.shape for name, row in every.items()} == {"a": (8,), "b": (8,)}
-    some = score(Job(AS_IT_IS, (base,), "search", (("a", 2, 5), ("b", 8, 8))))
+    some = score(Job(AS_IT_IS, (base,), "search", (("a", 2, 5), ("b", 8, 8)))).results
     np.testing.assert_array_equal(some["a"], every["a"][2:5])
     assert some["b"].shape == (0,)
-    assert list(score(Job(AS_IT_IS, (base,), "search", (("b", 0, 1),)))) == ["b"]
+    # Every item is scored by two evaluators; what one item costs does not depend on the others.
+    alone = [score(Job(AS_IT_IS, (base,), "search", (("a", i, i + 1),))).tokens for i in range(len(SUMS))]
+    assert answer.tokens == 2 * sum(alone)
+    assert min(alone) >= 5
+    assert list(score(Job(AS_IT_IS, (base,), "search", (("b", 0, 1),))).results) == ["b"]

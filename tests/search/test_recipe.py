@@ -65,7 +65,9 @@ def test_a_recipe_reads_as_written_with_its_defaults() -> None:
     assert (general.seed, general.languages, general.learning_rate) == (3, ("en", "fr", "no"), 1e-5)
     assert (safety.languages, safety.learning_rate, safety.trainer) == (("fr",), 1e-3, "sft")
     assert recipe.data["safety"].files == ("data/a.jsonl", "data/b.jsonl")
-    assert recipe.evaluators["general"].data.model_dump() == {
+    data = recipe.evaluators["general"].data
+    assert data is not None
+    assert data.model_dump() == {
         "path": "json",
         "files": ("eval/general.jsonl",),
         "columns": {},

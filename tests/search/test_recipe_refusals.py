@@ -96,7 +96,6 @@ LATER = [
     ("candidates: 10", "drop_above: 0.2", "r.yaml:26: search.drop_above: must be between 0.5 and 1, got 0.2; write a"),
     ("candidates: 10", "sampler: my.pkg:fn", "r.yaml:26: search.sampler: cannot import module my.pkg (ModuleNotFo"),
     ("candidates: 10", "scheduler: hyperband", "r.yaml:26: search.scheduler: must be one of asha, fair, got 'hype"),
-    ("actors: 2", "engine: vllm", "r.yaml:28: cluster.evaluators.engine: not available yet: engine vllm"),
     ("evaluators: {actors: 2}", "address: ray://a:1", "r.yaml:28: cluster.address: not available yet: cluster ad"),
     ("seed: 3", "storage: s3://bucket/x", "r.yaml:3: storage: not available yet: storage on a URL"),
     ("seed: 3", "database: mysql://u:pw@h/d", "r.yaml:3: database: must be sqlite or the URL of a PostgreSQL database"),

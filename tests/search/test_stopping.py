@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 import mergefront
 from cluster.local import LocalPool
@@ -18,7 +20,7 @@ from search.stopping import RuleError, Rules, Stagnation, duration, rules_of, st
 from search.study import run_search
 from search.table import ended_line, front_table
 
-from .landscape import Landscape, plan, store_in
+from .landscape import ITEMS, TOKENS, Landscape, plan, search_in, store_in
 from .test_recipe import VALID
 
 
@@ -121,6 +123,36 @@ def test_items_end_a_search_of_merges_and_the_reason_is_kept(tmp_path: Path) -> 
     store.close()
 
 
+def test_tokens_end_a_search_and_are_kept_for_every_candidate(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    each = 2 * ITEMS * TOKENS
+    stop = run_search(
+        plan(tmp_path, rules=Rules(candidates=50, tokens=3 * each - 1), in_flight=1), LocalPool(Landscape()), store
+    )
+    assert stop is not None
+    assert (stop.rule, stop.reason) == ("tokens", f"{3 * each} tokens processed, the limit is {3 * each - 1}")
+    assert [point.tokens for point in store.points("linear")] == [each] * 3
+    assert store.totals().tokens == 3 * each
+    store.close()
+
+
+def test_a_study_of_an_earlier_version_is_read_and_goes_on(tmp_path: Path) -> None:
+    store = search_in(tmp_path, plan(tmp_path, rules=Rules(candidates=3)))
+    before = store.points("linear")
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE points DROP COLUMN tokens"))
+        totals = {name: value for name, value in asdict(store.totals()).items() if name != "tokens"}
+    store.put("totals", totals)
+    store.close()
+    later = store_in(tmp_path, "second")
+    assert [(p.id, p.key, p.state, p.tokens) for p in later.points("linear")] == [
+        (p.id, p.key, p.state, None) for p in before
+    ]
+    run_search(plan(tmp_path, rules=Rules(candidates=5)), LocalPool(Landscape()), later)
+    assert later.totals().tokens == 2 * 2 * ITEMS * TOKENS
+    later.close()
+
+
 def test_a_limit_that_is_raised_goes_on(tmp_path: Path) -> None:
     for items, count in ((300, 3), (700, 6)):
         store = store_in(tmp_path, f"driver-{items}")
@@ -136,14 +168,15 @@ def test_stop_in_a_recipe() -> None:
 
     assert "  candidates:" in VALID
     recipe = parse_recipe(
-        with_stop("{wall_time: 2h, items: 1e6, cost: 90m, stagnation: {candidates: 40, gain: 0.001}}")
+        with_stop("{wall_time: 2h, items: 1e6, tokens: 3e9, cost: 90m, stagnation: {candidates: 40, gain: 0.001}}")
     )
     rules = recipe.search.stop.rules(24)
-    assert rules == Rules(24, 7200.0, 1e6, 5400.0, Stagnation(40, 0.001))
+    assert rules == Rules(24, 7200.0, 1e6, 5400.0, Stagnation(40, 0.001), tokens=3e9)
     assert recipe.fingerprint() == parse_recipe(VALID).fingerprint(), "limits may change between resumes"
     for text, line in (
         ("{wall_time: soon}", "search.stop.wall_time: must be a duration above 0, got 'soon'; write seconds, or"),
         ("{items: 0}", "search.stop.items: must be a number above 0"),
+        ("{tokens: many}", "search.stop.tokens: must be a number above 0, got 'many'"),
         ("{stagnation: {gain: 0.1}}", "search.stop.stagnation"),
         ("{wall: 2h}", "search.stop.wall"),
     ):

@@ -100,7 +100,7 @@ def _shown(url: str) -> set[str]:
     code = f"from optuna_dashboard import run_server; run_server({url!r}, host='127.0.0.1', port={port})"
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as answer:

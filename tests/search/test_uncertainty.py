@@ -10,7 +10,6 @@ from search.uncertainty import (
     Quantity,
     bounded,
     draws,
-    hypervolume_interval,
     margins,
     measured,
     objectives_of,
@@ -114,23 +113,3 @@ def test_objectives_are_read_as_aggregates() -> None:
         ("general", "mean", True),
         ("harm", "max_language", False),
     ]
-
-
-def test_hypervolume_interval_of_known_sets() -> None:
-    exact = np.array([[0.5, 0.5]])
-    drawn = np.repeat(exact[:, None], 50, axis=1)
-    low, high, optimism = hypervolume_interval(exact, drawn, MAX2, (0, 0), groups=50)
-    assert (low, high, optimism) == pytest.approx((0.25, 0.25, 0.0))
-    assert hypervolume_interval(exact[:0], drawn[:0], MAX2, (0, 0), groups=50) == (0.0, 0.0, 0.0)
-
-
-def test_equal_points_with_noise_of_their_own_are_found_too_hopeful() -> None:
-    rng = np.random.default_rng(0)
-    truth, sigma, count = 0.5, 0.05, 30
-    values = truth + sigma * rng.standard_normal((count, 2))
-    drawn = values[:, None] + sigma * rng.standard_normal((count, 400, 2))
-    low, high, optimism = hypervolume_interval(values, drawn, MAX2, (0, 0), groups=200)
-    measured_volume = low + (high - low) / 2 + optimism
-    assert measured_volume > 0.3, "the measured front holds the lucky points"
-    assert optimism > 0.02
-    assert low < 0.27, "the truth is a quarter"

@@ -1,0 +1,97 @@
+"""The application: settings in, an ASGI app out. Nothing is started before the server starts it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from . import problems
+from .domain import Domain, Permits
+from .fronts import Fronts
+from .guard import LOOPBACK, Guard
+from .metrics import Metrics
+from .models import Problem
+from .routes import exports, fronts, jobs, logs, operate, page
+from .settings import Settings
+from .state import Callers, Endings, Service
+from .supervisor import Supervisor
+from .tickets import Tickets
+from .worker import Worker
+
+ABOUT = """Submit a recipe, walk away, come back to a front of exported checkpoints.
+
+Errors are `application/problem+json`. Every request but `/health` carries `Authorization: Bearer TOKEN`."""
+
+
+def create_app(settings: Settings, permits: Permits, engine: sa.Engine, domain: Domain, version: str) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        settings: how it runs.
+        permits: what recipes may name.
+        engine: of its database, migrated (`database.open_database`).
+        domain: what a recipe is.
+        version: of mergefront.
+    """
+    metrics, checker, reader = Metrics(), Worker("checking a recipe"), Worker("reading a run")
+    supervisor = Supervisor(settings, engine, domain, metrics)
+    service = Service(
+        settings=settings,
+        permits=permits,
+        engine=engine,
+        domain=domain,
+        checker=checker,
+        reader=reader,
+        metrics=metrics,
+        supervisor=supervisor,
+        fronts=Fronts(settings, domain, reader),
+        callers=Callers(engine),
+        endings=Endings(engine),
+        tickets=Tickets(),
+        checks=CapacityLimiter(4),
+        reads=CapacityLimiter(8),
+    )
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        supervisor.start()
+        try:
+            yield
+        finally:
+            checker.close()
+            reader.close()
+            supervisor.stop()
+            engine.dispose()
+
+    app = FastAPI(title="mergefront", version=version, description=ABOUT, lifespan=life, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for part in (jobs, logs, fronts, exports, operate, page):
+        app.include_router(part.router)
+    problems.install(app)
+    hosts = None if settings.auth else (*LOOPBACK, settings.host, *settings.names)
+    app.add_middleware(Guard, metrics=metrics, hosts=hosts)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's schema with the problem's, and with its own word on 422 taken out: ours has another shape."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = made["components"]["schemas"]
+        schemas["Problem"] = Problem.model_json_schema()
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        content = problems.described(s422="a parameter that is none")[422]
+        for path in made["paths"].values():
+            for operation in path.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422", "")):
+                    operation["responses"]["422"] = content
+        app.openapi_schema = made
+    return app.openapi_schema

@@ -1,0 +1,48 @@
+"""For whoever runs the service: health and metrics."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from .. import store
+from ..models import Health
+from ..problems import described
+from ..state import Shared, Watcher
+
+router = APIRouter(tags=["operation"])
+LATE_S = 180.0
+"""A step may wait this long for a cluster that starts."""
+
+
+@router.get("/health", response_model=Health, responses={503: {"model": Health, "description": "it cannot work"}})
+def health(service: Shared, response: Response) -> Health:
+    """Whether the service works. Needs no token, tells nothing of jobs."""
+    from importlib.metadata import version
+
+    try:
+        with service.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+        database = True
+    except sa.exc.SQLAlchemyError:
+        database = False
+    supervised = time.monotonic() - service.supervisor.begun < LATE_S
+    cluster = service.supervisor.reached
+    response.status_code = 200 if database and supervised else 503
+    status = "ok" if database and supervised and cluster else "waiting for the cluster" if database else "failing"
+    return Health(
+        status=status, database=database, cluster=cluster, supervisor=supervised, version=version("mergefront")
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **described()},
+)
+def metrics(service: Shared, caller: Watcher) -> Response:
+    """Figures for Prometheus."""
+    return Response(service.metrics.text(store.counts(service.engine)), headers={"Content-Type": CONTENT_TYPE_LATEST})
