@@ -280,24 +280,29 @@ def test_health_metrics_and_the_description(site: Site) -> None:
 
 
 def test_a_killed_service_finds_its_jobs_and_nobody_shares_its_place(site: Site, tmp_path: Path) -> None:
-    before = site.running.ask("GET", "/jobs", site.ada).json()
+    def listed() -> list[tuple[str, str, int]]:  # why a job waits may be told otherwise
+        rows = site.running.ask("GET", "/jobs", site.ada).json()["jobs"]
+        return [(row["id"], row["state"], row["attempt"]) for row in rows]
+
+    job = site.running.submit(site.text, site.recipe.parent, site.ada).json()["id"]
+    before, token = listed(), site.running.token
     client = Client(site.running.url, site.ada)
-    job = next(row["id"] for row in before["jobs"] if row["state"] == "QUEUED")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         followed = pool.submit(lambda: list(client.logs(job, follow=True)))
-        until("the stream is open", lambda: "log_streams 0.0" not in site.running.ask("GET", "/metrics").text)
-        site.running.stop(signal.SIGKILL)
-        with pytest.raises(ServiceError, match="does not answer") as away:
-            client.jobs()
-        assert away.value.exit_status == 1
-        (site.running.state / "jobs" / job).mkdir(parents=True, exist_ok=True)
-        (site.running.state / "jobs" / job / "log.txt").write_text("written meanwhile\n")
-        token = site.running.token
-        site.running.start()
-        assert site.running.token == token  # the first one still holds, and no second was made
-        assert site.running.ask("GET", "/jobs", site.ada).json() == before
-        client.cancel(job)
+        try:
+            until("the stream is open", lambda: "log_streams 0.0" not in site.running.ask("GET", "/metrics").text)
+            site.running.stop(signal.SIGKILL)
+            with pytest.raises(ServiceError, match="does not answer") as away:
+                client.jobs()
+            (site.running.state / "jobs" / job).mkdir(parents=True, exist_ok=True)
+            (site.running.state / "jobs" / job / "log.txt").write_text("written meanwhile\n")
+            site.running.start()
+            after = listed()
+        finally:
+            client.cancel(job)  # the stream ends with its job, and nothing waits for it
         assert followed.result(120) == ["written meanwhile"]
+    assert away.value.exit_status == 1
+    assert (after, site.running.token) == (before, token)  # the first one still holds, and no second was made
     for state, says in ((site.running.state, "another service works there (pid "), (tmp_path / "b", "already in use")):
         command = [sys.executable, "-c", "from search.cli import main; main()", "serve", f"--state={state}"]
         command += [f"--port={site.running.port}"]
