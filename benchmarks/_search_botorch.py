@@ -80,7 +80,7 @@ class Botorch:
         )
         return np.asarray(point.detach().numpy()[0])
 
-    def tell(self, x: Array, values: Array, errors: Array, parts: Array) -> None:
+    def tell(self, x: Array, values: Array, errors: Array) -> None:
         self.x.append(x)
         self.values.append(values)
         self.errors.append(errors)

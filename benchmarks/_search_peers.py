@@ -57,10 +57,20 @@ class Ours:
         self.study.tell(self.trial, values.tolist())
 
 
+class WithoutParts:
+    """A peer that has no use for the parts of an objective."""
+
+    def __init__(self, peer: Botorch) -> None:
+        self.ask, self._peer = peer.ask, peer
+
+    def tell(self, x: Array, values: Array, errors: Array, parts: Array) -> None:
+        self._peer.tell(x, values, errors)
+
+
 def make_peer(name: str, problem: Problem, seed: int) -> Peer:
     """A peer by name: `qlognehvi`, `pymoo-nsga2`, `pymoo-nsga3`, or a sampler of ours."""
     if name == "qlognehvi":
-        return Botorch(problem, seed)
+        return WithoutParts(Botorch(problem, seed))
     if name.startswith("pymoo-"):
         return Pymoo(name.removeprefix("pymoo-"), problem, seed)
     return Ours(name, problem, seed)
