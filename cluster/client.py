@@ -143,8 +143,8 @@ class Client:
                 raise lost
             time.sleep(1.0)
 
-    def wait(self, job: str, *, limit_s: float | None = None) -> dict[str, Any]:
-        """Wait until a job has ended, across restarts of the service; the job.
+    def watch(self, job: str, *, limit_s: float | None = None) -> Iterator[dict[str, Any]]:
+        """The job, once a second until it has ended, across restarts of the service; the last one has ended.
 
         Raises:
             TimeoutError: it has not ended after `limit_s`.
@@ -154,8 +154,9 @@ class Client:
             try:
                 found = self.status(job)
                 away = 0.0
+                yield found
                 if found["state"] in ENDED:
-                    return found
+                    return
             except ServiceError as error:
                 away = away or time.monotonic()
                 if error.status not in (0, 502, 503) or time.monotonic() - away > PATIENCE_S:
@@ -163,6 +164,12 @@ class Client:
             if limit_s is not None and time.monotonic() - begun > limit_s:
                 raise TimeoutError(f"job {job} has not ended within {limit_s:g} s")
             time.sleep(1.0)
+
+    def wait(self, job: str, *, limit_s: float | None = None) -> dict[str, Any]:
+        """Wait until a job has ended; the job. Limits as in `watch`."""
+        for found in self.watch(job, limit_s=limit_s):
+            last = found
+        return last
 
     def fetch(self, job: str, pick: str, out: str | Path, *, limit_s: float = 3600.0) -> Path:
         """Download a checkpoint; it is made first where nobody has asked for it.

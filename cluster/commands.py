@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="The service; default: MERGEFRONT_URL.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
-WATCH_S = 1.0
 
 
 def submit(
@@ -137,30 +136,18 @@ def _watch(client: Client, job: str) -> None:
     Raises:
         ServiceError: it did not end well.
     """
-    from .client import ENDED, PATIENCE_S, ServiceError
+    from .client import ServiceError
 
-    said, live, away = "", sys.stderr.isatty(), 0.0
-    while True:
-        try:
-            found = client.status(job)
-            away = 0.0
-        except ServiceError as error:
-            away = away or time.monotonic()
-            if error.status not in (0, 502, 503) or time.monotonic() - away > PATIENCE_S:
-                raise
-            time.sleep(WATCH_S)
-            continue
+    said, live = "", sys.stderr.isatty()
+    for found in client.watch(job):
         line = f"{found['state']}  {_progress(found)}  {found['reason']}".rstrip()
         if line != said:
             print(f"\r\x1b[2K{line[:150]}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
             said = line
-        if found["state"] in ENDED:
-            if live:
-                print(file=sys.stderr)
-            if found["state"] != "DONE":
-                raise ServiceError(0, "not-done", f"job {job} is {found['state']}: {found['reason']}")
-            return
-        time.sleep(WATCH_S)
+    if live:
+        print(file=sys.stderr)
+    if found["state"] != "DONE":
+        raise ServiceError(0, "not-done", f"job {job} is {found['state']}: {found['reason']}")
 
 
 def _progress(job: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -69,16 +70,16 @@ def load(model: str, dtype: str, device: str, inputs: str, verdict_tokens: int) 
     return Sequences(model, dtype, device, inputs)
 
 
-class _Proved:
+class _Proved(ABC):
     """Examples are tried once."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self._proved: set[tuple[str, str, str]] = set()
 
+    @abstractmethod
     def has(self, label: str, prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
         """See `Labeller.has`."""
-        raise NotImplementedError
 
     def prove(self, label: str, positive: str, negative: str) -> None:
         """See `Labeller.prove`."""
