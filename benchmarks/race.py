@@ -15,24 +15,30 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import moocore
 import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution
 
+from search._study.loop import FIRST_FINAL
+from search._study.proposals import Asked, Observation, proposals
+from search._study.subject import Scored
 from search.aggregates import Aggregate
+from search.finals import EARLY, LEAST_GAIN, ROUNDS, deserving, places
 from search.front import hypervolume
 from search.history import machine
 from search.race import Race, current_front, judge
+from search.study import history_of
 from search.uncertainty import Quantity, measured
 
 from ._items import Bank, make_bank
 from ._search_merges import binomial, synthetic
-from ._search_peers import make_peer
 from ._search_tasks import Array, Task
 
-STAGES, PROBABILITY, TOLERANCE = (0.1, 0.2, 0.4, 1.0), 0.9, 0.02
+STAGES, PROBABILITY, TOLERANCE = (0.2, 1.0), 0.9, 0.02
 CANDIDATES = 96
 TEMPLATES = 60  # in six languages: 360 items for each evaluator, as in the demo
 
@@ -49,61 +55,120 @@ def tasks() -> tuple[Task, ...]:
     )
 
 
-def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates: int) -> dict[str, Any]:
-    """One search; `race.stages` of (1.0,) scores every candidate in full."""
-    sampler = make_peer(peer, task.problem, seed)
-    names = tuple(bank.layouts)
-    done: dict[str, list[Array]] = {name: [] for name in names}
-    true: list[Array] = []
-    items = wrong = dropped = 0
-    seconds = []
-    rates = binomial(task).rates
-    starts = len(task.problem.starts)
-    for number in range(starts + candidates):
-        x = sampler.ask()
+@dataclass
+class Scoring:
+    """What a search has scored: one entry for each point in every list."""
+
+    task: Task
+    bank: Bank
+    race: Race
+    results: list[dict[str, Array]]
+    true: list[Array]
+    counts: list[dict[str, int]]
+    scored: list[Scored]
+    items: int = 0
+
+    def add(self, x: Array) -> int:
+        """Draw the results of a point; its index."""
         # The same point gets the same results in both searches, whenever it is asked.
         key = int(np.abs(np.round(x, 6) * 1e6).sum() * 7919) % 2**31
-        results = bank.results(rates(x[None])[0], key)
-        truth = task.truth(x[None])[0]
-        cut = {name: len(layout.groups) for name, layout in bank.layouts.items()}
-        for stage in range(len(race.stages) if number >= starts else 1):
-            if number < starts:
+        self.results.append(self.bank.results(binomial(self.task).rates(x[None])[0], key))
+        self.true.append(self.task.truth(x[None])[0])
+        self.counts.append(dict.fromkeys(self.bank.layouts, 0))
+        return len(self.true) - 1
+
+    def cut(self, index: int) -> dict[str, Array]:
+        """Results of a point as far as it was scored."""
+        return {name: self.results[index][name][:, :count] for name, count in self.counts[index].items()}
+
+    def observation(self, index: int) -> Observation:
+        """As the sampler is told of it."""
+        values = measured(self.bank.layouts, self.cut(index), self.race.objectives)[0]
+        errors = tuple(_stderr(self.bank, self.cut(index), quantity) for quantity in self.race.objectives)
+        return Observation(tuple(values.tolist()), errors, {})
+
+    def full(self) -> list[int]:
+        """Points that were scored on all items."""
+        return [i for i, counts in enumerate(self.counts) if all(counts[n] == len(self.groups(n)) for n in counts)]
+
+    def groups(self, name: str) -> tuple[str, ...]:
+        """Groups of an evaluator's items, one entry for each item."""
+        return tuple(self.bank.layouts[name].groups)
+
+    def complete(self, index: int, *, free: bool = False) -> None:
+        """Score what a point lacks."""
+        for name, count in self.counts[index].items():
+            self.items += 0 if free else len(self.groups(name)) - count
+            self.counts[index][name] = len(self.groups(name))
+
+
+def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates: int) -> dict[str, Any]:
+    """One search as `search._study.loop` runs it; `race.stages` of (1.0,) scores every candidate in full."""
+    names = [f"x{i:02d}" for i in range(task.problem.dimensions)]
+    space: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in names}
+    sampler = proposals(peer, task.problem, space, seed)
+    scoring, directions = Scoring(task, bank, race, [], [], [], []), task.problem.directions
+    none, final = np.zeros((0, len(directions))), FIRST_FINAL
+    asked: list[Asked] = []
+    seconds: list[float] = []
+    wrong = dropped = 0
+
+    def promote(turn: int) -> None:
+        history, full = history_of(scoring.scored, space)
+        least = LEAST_GAIN if turn else EARLY * LEAST_GAIN
+        chosen = deserving(task.problem, history, full, none, least, seed)
+        for index in chosen[: places(len(chosen), turn)]:
+            scoring.complete(index)
+            observation = scoring.observation(index)
+            sampler.revise(asked[index], observation)
+            scoring.scored[index] = replace(scoring.scored[index], observation=observation, full=True)
+
+    for start in task.problem.starts:
+        given = dict(zip(names, map(float, start), strict=True))
+        index = scoring.add(np.array(start))
+        scoring.complete(index, free=True)
+        asked.append(Asked(sampler.enter(given, scoring.observation(index)), given))
+        scoring.scored.append(Scored("", given, scoring.observation(index), True))
+    for number in range(1, candidates + 1):
+        new = sampler.propose(lambda _: False)
+        assert new is not None
+        asked.append(new)
+        index = scoring.add(np.array([new.values[name] for name in names]))
+        for stage in range(len(race.stages)):
+            scoring.items += sum(stop - first for _, first, stop in race.ranges(stage))
+            scoring.counts[index] = {name: race.ends(name)[stage] for name in bank.layouts}
+            if stage >= len(race.stages) - 2:  # the last stage is for finals to give, the one before it judges nothing
                 break
-            items += sum(stop - first for _, first, stop in race.ranges(stage))
-            if stage == len(race.stages) - 1:
-                break
-            cut = {name: race.ends(name)[stage] for name in names}
-            every = {name: np.concatenate(done[name]) for name in names}
-            index = current_front(race, every)
+            known = scoring.full()
+            every = {name: np.concatenate([scoring.results[i][name] for i in known]) for name in bank.layouts}
+            rivals = current_front(race, every)
             before = time.perf_counter()
-            verdict = judge(race, {n: results[n][:, : cut[n]] for n in names}, {n: every[n][index] for n in names})
+            verdict = judge(race, scoring.cut(index), {name: rows[rivals] for name, rows in every.items()})
             seconds.append(time.perf_counter() - before)
             if verdict.drop:
-                rivals = np.array(true)[index]
-                slack = race.tolerance * (rivals.max(axis=0) - np.array(race.reference))
-                wrong += not (rivals + slack >= truth).all(axis=1).any()
+                better = np.array(scoring.true)[known][rivals]
+                slack = race.tolerance * (better.max(axis=0) - np.array(race.reference))
+                wrong += not (better + slack >= scoring.true[index]).all(axis=1).any()
                 dropped += 1
                 break
-            cut = {name: len(layout.groups) for name, layout in bank.layouts.items()}
-        else:
-            raise AssertionError
-        seen = {name: results[name][:, : cut[name]] for name in names}
-        values = measured(bank.layouts, seen, race.objectives)[0]
-        errors = np.array([_stderr(bank, seen, q) for q in race.objectives])
-        sampler.tell(x, values, errors, np.zeros((0, 2)))
-        if all(cut[name] == len(bank.layouts[name].groups) for name in names):
-            true.append(truth)
-            for name in names:
-                done[name].append(results[name])
-    every = {name: np.concatenate(done[name]) for name in names}
-    values, truths = measured(bank.layouts, every, race.objectives), np.array(true)
+        observation = scoring.observation(index)
+        sampler.tell(new, observation)
+        scoring.scored.append(Scored("", new.values, observation, len(race.stages) == 1))
+        if number == final and len(race.stages) > 1:
+            promote(0)
+            final *= 2
+    for turn in range(1, ROUNDS + 1) if len(race.stages) > 1 else ():
+        promote(turn)
+    known = scoring.full()
+    values = np.array([scoring.scored[i].observation.values for i in known])
+    truths = np.array(scoring.true)
     front = moocore.is_nondominated(values, maximise=True, keep_weakly=True)
-    directions = task.problem.directions
     return {
-        "items": items,
+        "items": scoring.items,
+        "full": len(known) - len(task.problem.starts),
         "dropped": dropped,
         "wrong": wrong,
-        "true": hypervolume(truths[front], directions, race.reference),
+        "true": hypervolume(truths[known][front], directions, race.reference),
         "found": hypervolume(truths, directions, race.reference),
         "measured": hypervolume(values, directions, race.reference),
         "decision_seconds": statistics.median(seconds) if seconds else None,
@@ -150,7 +215,9 @@ def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str,
         "seed": seed,
         "items_share": raced["items"] / full["items"],
         "hypervolume_true": raced["true"] / full["true"],
+        "hypervolume_found": raced["found"] / full["found"],
         "hypervolume_measured": raced["measured"] / full["measured"],
+        "full": raced["full"],
         "dropped": raced["dropped"],
         "wrong": raced["wrong"],
         "decision_seconds": raced["decision_seconds"],

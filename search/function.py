@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ._study import asked
 from ._study.caller import CallerPool
 from ._study.lock import held
-from ._study.loop import FAILURES, Search, SearchFailed, Subject, drive
+from ._study.loop import FAILURES, Search, SearchFailed, drive
 from ._study.points import Study, study_of
+from ._study.subject import Subject
 from .stopping import Stop
 from .store import Store
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import front
+from ._study.subject import SCORED
 from .study import SearchPlan, observation_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 FIRST_RUNG = 4  # candidates of a method before it is compared; then at 8, 16, 32, ..
-LAGGING = "lagging"
+LAGGING, RUNG = "lagging", "rung"
 
 
 def race_methods(recipe: Recipe) -> bool:
@@ -46,10 +47,12 @@ class Standings:
         self.at: dict[int, dict[str, float]] = {}
         """Rung -> search -> hypervolume."""
 
-    def keep(self, name: str, evaluated: int, hypervolume: float) -> None:
-        """Note how far a search has come; a rung has the first value reported from it on."""
-        for rung in _rungs(evaluated):
-            self.at.setdefault(rung, {}).setdefault(name, hypervolume)
+    def keep(self, name: str, evaluated: int, hypervolume: float) -> tuple[int, ...]:
+        """Note how far a search has come; the rungs that are new. A rung has the first value reported from it on."""
+        new = tuple(rung for rung in _rungs(evaluated) if name not in self.at.get(rung, {}))
+        for rung in new:
+            self.at.setdefault(rung, {})[name] = hypervolume
+        return new
 
     def lags(self, name: str) -> bool:
         """Whether a search is to be stopped now; it is counted out then, and the last one never is."""
@@ -77,6 +80,8 @@ def standings(store: Store, plans: Sequence[SearchPlan], racing: Iterable[str]) 
         racing: names of those that go on now.
     """
     found = Standings(racing)
+    for event in store.events(RUNG):  # scores may have grown since
+        found.keep(event["search"], event["rung"], event["hypervolume"])
     for plan in plans:
         points = [point for point in store.points(plan.name) if point.state != "RUNNING"]
         scores = store.scores("search", [point.id for point in points])
@@ -84,7 +89,7 @@ def standings(store: Store, plans: Sequence[SearchPlan], racing: Iterable[str]) 
         values = [observation.values for observation in told if observation.feasible]
         directions = tuple(direction for _, direction in plan.objectives)
         for number, point in enumerate(sorted(points, key=lambda point: point.finished or 0.0), 1):
-            if point.state == "COMPLETE" and (told_now := observation_of(plan, scores[point.id])).feasible:
+            if point.state in SCORED and (told_now := observation_of(plan, scores[point.id])).feasible:
                 values.append(told_now.values)
             if number in _rungs(number):
                 found.keep(plan.name, number, front.hypervolume(np.array(values), directions, plan.reference))
@@ -98,12 +103,13 @@ def _rungs(evaluated: int) -> Iterator[int]:
         rung *= 2
 
 
-def scheduler(found: Standings, names: Sequence[str]) -> Any:
+def scheduler(found: Standings, names: Sequence[str], store: Store) -> Any:
     """A Ray Tune scheduler that stops the trials whose searches lag.
 
     Args:
         found: kept up to date by what the trials report (`evaluated`, `hypervolume`).
         names: of the searches, in the order of their trials' `index`.
+        store: of the run; keeps what stood at each rung.
     """
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -113,7 +119,9 @@ def scheduler(found: Standings, names: Sequence[str]) -> Any:
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
             name = names[trial.config["index"]]
             if "hypervolume" in result:
-                found.keep(name, int(result["evaluated"]), result["hypervolume"])
+                volume = float(result["hypervolume"])
+                for rung in found.keep(name, int(result["evaluated"]), volume):
+                    store.log(RUNG, search=name, rung=rung, hypervolume=volume)
             return str(TrialScheduler.STOP if found.lags(name) else TrialScheduler.CONTINUE)
 
         def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             concurrency=len(open_plans),
             on_report=live,
             on_result=ended,
-            scheduler=None if racing is None else scheduler(racing, names),
+            scheduler=None if racing is None else scheduler(racing, names, run.store),
             time_limit_s=SEARCH_LIMIT_S,
         )
     gave_up, interrupted = [], []
@@ -192,6 +192,7 @@ def unfinished(store: Store, plans: Sequence[SearchPlan]) -> list[SearchPlan]:
 
     def ended(plan: SearchPlan) -> bool:
         full = counts[plan.name] >= plan.rules.candidates or sum(counts[p.name] for p in plans) >= plan.rules.shared
+        full = full and plan.stages == (1.0,)  # with stages a final follows, and then the event
         gone = plan.name in gave_up or (plan.name in lagging and plan.rules.shared < math.inf)
         return full or gone or (plan.name, repr(plan.rules)) in stopped
 

@@ -69,8 +69,19 @@ class Stages:
         # A kill between the last results and the row that states them: the last stage is scored once more.
         return replace(job, ranges=self.race.ranges(min(stage, len(self.race.stages) - 1)))
 
+    def rest(self, point: str, job: Job) -> Job:
+        """The job of all items that a candidate lacks: of one that a final chose."""
+        counts = {name: len(row) for name, row in self._known(point).items()}
+        last = {name: (first, stop) for name, first, stop in self.race.ranges(len(self.race.stages) - 1)}
+        # Where the results are all there, and the row was not: the last stage is scored once more.
+        ranges = [
+            (name, counts.get(name, 0) if counts.get(name, 0) < stop else first, stop)
+            for name, (first, stop) in last.items()
+        ]
+        return replace(job, ranges=tuple(ranges))
+
     def next(self, point: str, job: Job, results: Results) -> Step:
-        """Take the results of a stage in.
+        """Take the results of a stage in; before the last one a candidate ends, until a final chooses it.
 
         Args:
             point: the candidate.
@@ -89,7 +100,7 @@ class Stages:
         if stage == len(self.race.stages):
             return Step(so_far, None, COMPLETE)
         candidate = {name: np.asarray(row)[None] for name, row in so_far.items()}
-        if judge(self.race, candidate, self.front, self.base).drop:
+        if stage == len(self.race.stages) - 1 or judge(self.race, candidate, self.front, self.base).drop:
             return Step(so_far, None, PRUNED)
         items.write_items(self.folder, point, "search", so_far, self.graders)
         return Step(so_far, replace(job, ranges=self.race.ranges(stage)), "RUNNING")

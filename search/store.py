@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,61 +23,16 @@ import sqlalchemy as sa
 
 from evaluators._types import Score
 
-from ._study import tables
+from ._study import rows, tables
 from ._study.database import PATIENCE_S, connect, reach, retried, shown, url_of
+from ._study.rows import Point as Point
+from ._study.rows import Totals as Totals
 
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 Scores = Mapping[tuple[str, str], Score]
 """(evaluator, language) -> score; language "" is the score over all languages."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One row of the front's table: a merge, an expert, a baseline or the base.
-
-    `state` is RUNNING, COMPLETE or FAILED; `tries` counts how often scoring began (more than once only when a kill
-    interrupted it); `params` hold the sampler's `values` and the merge; times are Unix seconds;
-    `turn` counts scored points from 1 in the order in which they were scored (None until then); `tokens` went through
-    the model to score it on the search split (None until then).
-    """
-
-    id: str
-    kind: str
-    key: str
-    search: str | None
-    method: str | None
-    params: Mapping[str, Any]
-    state: str
-    tries: int
-    reason: str | None
-    asked: float | None
-    finished: float | None
-    seconds: float | None
-    turn: int | None
-    tokens: int | None
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Running sums of a study, over all its searches and resumes.
-
-    Attributes:
-        candidates: merges (or points of a score function) entered.
-        turns: points scored.
-        items: items that those were scored on, over all evaluators.
-        seconds: of evaluation, failed candidates included.
-        wall: seconds in which a driver worked on it, up to the last candidate that ended.
-        tokens: that went through models to score them, failed candidates included as far as they came.
-    """
-
-    candidates: int = 0
-    turns: int = 0
-    items: int = 0
-    seconds: float = 0.0
-    wall: float = 0.0
-    tokens: int = 0
 
 
 class Store:
@@ -145,7 +100,7 @@ class Store:
 
         def count(connection: sa.Connection) -> None:
             if connection.execute(sa.select(tables.META.c.key).where(tables.META.c.key == "totals")).first() is None:
-                counted = json.dumps(asdict(_counted(connection)))
+                counted = json.dumps(asdict(rows.counted(connection)))
                 connection.execute(sa.insert(tables.META).values(key="totals", value=counted))
 
         self._write(count)
@@ -192,12 +147,7 @@ class Store:
         """Append an event."""
         row = {"at": time.time(), "kind": kind, "detail": json.dumps(detail)}
 
-        def change(connection: sa.Connection) -> None:
-            same = [tables.EVENTS.c[name] == value for name, value in row.items()]
-            if connection.execute(sa.select(tables.EVENTS.c.number).where(*same)).first() is None:
-                connection.execute(sa.insert(tables.EVENTS).values(**row))
-
-        self._write(change)
+        self._write(lambda connection: rows.enter_event(connection, row))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind, oldest first, each with its time under `at` (Unix seconds)."""
@@ -246,20 +196,38 @@ class Store:
 
         def change(connection: sa.Connection) -> tuple[Point, bool] | None:
             # Locked before reading, so that two searches never draw the same number.
-            totals = _locked_totals(connection)
+            totals = rows.locked_totals(connection)
             row = connection.execute(sa.select(tables.POINTS).where(tables.POINTS.c.key == key)).mappings().first()
             if row is not None:
                 mine = row["owner"] == self.owner and row["asked"] == now  # written by a try whose answer was lost
                 if not mine:
                     self._try_again(connection, tables.POINTS.c.key == key)
-                return _point(row), mine
-            if limit < math.inf and _number_of(connection, kind) >= limit:
+                return rows.point_of(row), mine
+            if limit < math.inf and rows.number_of(connection, kind) >= limit:
                 return None
             values["id"] = str(totals["candidates"] + 1)
             connection.execute(sa.insert(tables.POINTS).values(**values))
-            _keep_totals(connection, totals | {"candidates": totals["candidates"] + 1})
+            rows.keep_totals(connection, totals | {"candidates": totals["candidates"] + 1})
             row = connection.execute(sa.select(tables.POINTS).where(tables.POINTS.c.key == key)).mappings().one()
-            return _point(row), True
+            return rows.point_of(row), True
+
+        return self._write(change)
+
+    def reopen(self, points: Sequence[str], kind: str, **detail: Any) -> tuple[Point, ...]:
+        """Let points that a race dropped (PRUNED) go on; their rows, which keep the scores of what they have.
+
+        The event `kind` is entered with it, once.
+        """
+        row = {"at": time.time(), "kind": kind, "detail": json.dumps({**detail, "points": list(points)})}
+
+        def change(connection: sa.Connection) -> tuple[Point, ...]:
+            rows.enter_event(connection, row)
+            which = tables.POINTS.c.id.in_(points)
+            dropped = tables.POINTS.c.state == "PRUNED"
+            again = sa.update(tables.POINTS).where(which, dropped).values(state="RUNNING", owner=self.owner)
+            connection.execute(again)
+            found = connection.execute(sa.select(tables.POINTS).where(which)).mappings().all()
+            return tuple(sorted((rows.point_of(row) for row in found), key=rows.order))
 
         return self._write(change)
 
@@ -269,25 +237,38 @@ class Store:
         connection.execute(sa.update(tables.POINTS).where(which, tables.POINTS.c.state == "RUNNING").values(**again))
 
     def forget(self, search: str) -> None:
-        """Remove the candidates of a search that are under way: it was stopped, and nothing of them was scored."""
+        """End what a search has under way: it was stopped. What was scored in part stays so, the rest is removed."""
         under_way = (tables.POINTS.c.search == search, tables.POINTS.c.state == "RUNNING")
-        self._write(lambda connection: connection.execute(sa.delete(tables.POINTS).where(*under_way)))
+        scored = tables.POINTS.c.turn.is_not(None)
+
+        def change(connection: sa.Connection) -> None:
+            connection.execute(sa.update(tables.POINTS).where(*under_way, scored).values(state="PRUNED"))
+            connection.execute(sa.delete(tables.POINTS).where(*under_way))
+
+        self._write(change)
 
     def finish(
         self, point: str, seconds: float, split: str, scores: Scores, *, state: str = "COMPLETE", tokens: int = 0
     ) -> bool:
-        """Mark a point COMPLETE, or PRUNED by a race, with its scores; False when another driver took it over."""
+        """Mark a point COMPLETE, or PRUNED by a race, with its scores; False when another driver took it over.
+
+        Of a point that was reopened `seconds`, `tokens` and `scores` are those of all its items; it keeps its turn.
+        """
         now, items = time.time(), sum(score.n for (_, language), score in scores.items() if not language)
 
         def change(connection: sa.Connection) -> bool:
-            totals = _locked_totals(connection)
-            turn = totals["turns"] + 1
+            totals = rows.locked_totals(connection)
+            before = rows.before(connection, point, split)
+            new = before.turn is None
+            turn = totals["turns"] + 1 if new else before.turn
             end = {"state": state, "finished": now, "seconds": seconds, "turn": turn, "tokens": tokens}
             if not self._end(connection, point, end):
                 return self._ended(connection, point, state)
+            connection.execute(sa.delete(tables.SCORES).where(*rows.of_point(point, split)))
             connection.execute(sa.insert(tables.SCORES), tables.score_rows(point, split, scores))
-            spent = self._spent(totals, seconds, tokens)
-            _keep_totals(connection, spent | {"turns": turn, "items": totals["items"] + items})
+            spent = self._spent(totals, seconds - before.seconds, tokens - before.tokens)
+            more = {"turns": totals["turns"] + new, "items": totals["items"] + items - before.items}
+            rows.keep_totals(connection, spent | more)
             return True
 
         return self._write(change)
@@ -297,11 +278,13 @@ class Store:
         now = time.time()
 
         def change(connection: sa.Connection) -> bool:
-            totals = _locked_totals(connection)
+            totals = rows.locked_totals(connection)
             end = {"state": "FAILED", "finished": now, "seconds": seconds, "reason": reason[:2000], "tokens": tokens}
+            before = rows.before(connection, point, "search")
             if not self._end(connection, point, end):
                 return self._ended(connection, point, "FAILED")
-            _keep_totals(connection, self._spent(totals, seconds, tokens))
+            connection.execute(sa.delete(tables.SCORES).where(*rows.of_point(point, "search")))
+            rows.keep_totals(connection, self._spent(totals, seconds - before.seconds, tokens - before.tokens))
             return True
 
         return self._write(change)
@@ -326,9 +309,7 @@ class Store:
         """Add a split's scores to a point scored before (the confirmation)."""
 
         def change(connection: sa.Connection) -> None:
-            connection.execute(
-                sa.delete(tables.SCORES).where(tables.SCORES.c.point == point, tables.SCORES.c.split == split)
-            )
+            connection.execute(sa.delete(tables.SCORES).where(*rows.of_point(point, split)))
             connection.execute(sa.insert(tables.SCORES), tables.score_rows(point, split, scores))
 
         self._write(change)
@@ -343,9 +324,9 @@ class Store:
         query = sa.select(tables.POINTS)
         if search is not None:
             query = query.where(tables.POINTS.c.search == search)
-        rows = self._read(lambda connection: connection.execute(query).mappings().all())
+        found = self._read(lambda connection: connection.execute(query).mappings().all())
         # By number and not by time: a clock may be set back, and two may be asked in the same moment.
-        return tuple(sorted((_point(row) for row in rows), key=_order))
+        return tuple(sorted((rows.point_of(row) for row in found), key=rows.order))
 
     def scores(self, split: str, points: Sequence[str] | None = None) -> dict[str, dict[tuple[str, str], Score]]:
         """Point id -> its scores on a split."""
@@ -359,39 +340,3 @@ class Store:
             for row in self._rows(query):
                 found.setdefault(row.point, {})[row.evaluator, row.language] = Score(row.value, row.stderr, row.n)
         return found
-
-
-def _order(point: Point) -> tuple[int, float]:
-    return (int(point.id), 0.0) if point.id.isdigit() and point.search is not None else (0, point.asked or 0.0)
-
-
-def _number_of(connection: sa.Connection, kind: str) -> int:
-    return int(connection.execute(sa.select(sa.func.count()).where(tables.POINTS.c.kind == kind)).scalar_one())
-
-
-def _locked_totals(connection: sa.Connection) -> dict[str, Any]:
-    """The running sums, with their row locked until the transaction ends."""
-    row = tables.META.c.key == "totals"
-    connection.execute(sa.update(tables.META).where(row).values(value=tables.META.c.value))
-    found: dict[str, Any] = json.loads(connection.execute(sa.select(tables.META.c.value).where(row)).scalar_one())
-    return found
-
-
-def _keep_totals(connection: sa.Connection, totals: Mapping[str, Any]) -> None:
-    connection.execute(sa.update(tables.META).where(tables.META.c.key == "totals").values(value=json.dumps(totals)))
-
-
-def _counted(connection: sa.Connection) -> Totals:
-    """The running sums of a study that was begun before they were kept."""
-    numbers = sa.select(
-        sa.func.count(tables.POINTS.c.search), sa.func.max(tables.POINTS.c.turn), sa.func.sum(tables.POINTS.c.seconds)
-    )
-    candidates, turns, seconds = connection.execute(numbers).one()
-    where = (tables.SCORES.c.split == "search", tables.SCORES.c.language == "")
-    items = connection.execute(sa.select(sa.func.sum(tables.SCORES.c.n)).where(*where)).scalar_one()
-    return Totals(int(candidates), int(turns or 0), int(items or 0), float(seconds or 0.0), float(seconds or 0.0))
-
-
-def _point(row: Mapping[Any, Any]) -> Point:
-    values = {name: row[name] for name in Point.__dataclass_fields__ if name != "params"}
-    return Point(**values, params=json.loads(row["params"]))

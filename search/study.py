@@ -11,25 +11,33 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cluster.pool import Outcome, Pool
 from evaluators._types import Score
 from mergers._spec import Merge
 
-from . import aggregates, items
+from . import aggregates, finals, items
 from ._recipe.constraints import Constraint
 from ._space.stored import to_json
-from ._study.loop import Advance, Candidate, Search, SearchFailed, Staged, Subject, drive
+from ._study.loop import Search, SearchFailed, drive
 from ._study.proposals import Observation, Values, proposals
+from ._study.subject import Advance, Candidate, Scored, Staged, Subject
 from .feasible import margins
 from .objective import Answer, Grader, Job
 from .race import Race
-from .samplers import Problem
+from .samplers import History, Problem
+from .samplers._optuna import to_unit
 from .space import Space
 from .staging import Stages
 from .stopping import Rules, Stop
 from .store import Scores, Store
 from .uncertainty import layouts_of, objectives_of
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 __all__ = ["SearchFailed", "SearchPlan", "candidate_key", "run_search"]
 
@@ -122,7 +130,9 @@ def run_search(
         orders=_orders(plan),
     )
     unmerged = [observation_of(plan, dict(scores)) for _, scores in plan.unmerged]
-    search = Search(_subject(plan), proposals(plan.sampler, problem, space, plan.seed), store, also=unmerged)
+    search = Search(
+        _subject(plan, problem, space), proposals(plan.sampler, problem, space, plan.seed), store, also=unmerged
+    )
     store.put(
         f"space.{plan.name}", {dimension.name: [dimension.low, dimension.high] for dimension in plan.space.dimensions}
     )
@@ -168,7 +178,7 @@ def _share(plan: SearchPlan, store: Store) -> Callable[[], int]:
     return share
 
 
-def _subject(plan: SearchPlan) -> Subject:
+def _subject(plan: SearchPlan, problem: Problem, space: Mapping[str, BaseDistribution]) -> Subject:
     """The search of merges as the loop sees it."""
     unmerged = {name: dict(scores) for name, scores in plan.unmerged}
 
@@ -198,12 +208,12 @@ def _subject(plan: SearchPlan) -> Subject:
             (corner, observation_of(plan, unmerged[name])) for name, corner in plan.space.corners() if name in unmerged
         ],
         first=[plan.space.uniform()],
-        stages=None if plan.stages == (1.0,) else _stages(plan),
+        stages=None if plan.stages == (1.0,) else _stages(plan, problem, space),
         tokens=lambda outcome: outcome.value.tokens,
     )
 
 
-def _stages(plan: SearchPlan) -> Staged:
+def _stages(plan: SearchPlan, problem: Problem, space: Mapping[str, BaseDistribution]) -> Staged:
     """The race of a search as the loop sees it; the unmerged models are its first front."""
     race = Race(
         plan.stages,
@@ -223,4 +233,31 @@ def _stages(plan: SearchPlan) -> Staged:
         step = stages.next(point, job, outcome.value.results)
         return Advance(outcome._replace(value=Answer(step.results)), step.job, step.state)
 
-    return Staged(stages.first, advance, stages.enter)
+    told = [observation_of(plan, dict(scores)) for _, scores in plan.unmerged]
+    rivals = np.array([one.values for one in told if one.feasible]).reshape(-1, len(plan.objectives))
+
+    def promote(scored: Sequence[Scored], turn: int) -> tuple[str, ...]:
+        history, full = history_of(scored, space)
+        least = finals.LEAST_GAIN if turn else finals.EARLY * finals.LEAST_GAIN
+        chosen = finals.deserving(problem, history, full, rivals, least, plan.seed)
+        return tuple(scored[index].point for index in chosen[: finals.places(len(chosen), turn)])
+
+    return Staged(stages.first, stages.rest, advance, stages.enter, promote)
+
+
+def history_of(
+    scored: Sequence[Scored], space: Mapping[str, BaseDistribution]
+) -> tuple[History, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Scored points as arrays, and which of them were scored in full."""
+    told = [one.observation for one in scored]
+    parts = np.array([np.ravel(observation.parts) for observation in told]).reshape(len(told), -1)
+    history = History(
+        np.array([[to_unit(one.values[name], d) for name, d in space.items()] for one in scored]),
+        np.array([observation.values for observation in told]),
+        np.array([observation.stderr for observation in told]),
+        np.array([list(observation.constraints.values()) for observation in told]).reshape(len(told), -1),
+        np.arange(len(told)),
+        parts[:, ::2],
+        parts[:, 1::2],
+    )
+    return history, np.array([one.full for one in scored])

@@ -41,7 +41,7 @@ def front_table(document: Mapping[str, Any], *, every: bool = False) -> str:
     for point in points:
         label = f"#{point['id']}" if point["kind"] == "merge" else point["id"]
         scores = [_score(point["scores"][name]) if name in point["scores"] else "" for name in shown]
-        off = " (dropped by a race)" if point["state"] == "PRUNED" else " (off the front)"
+        off = " (scored in part)" if point["state"] == "PRUNED" else " (off the front)"
         mark = "" if point["on_front"] else off if point["feasible"] else " (infeasible)"
         made = _made(point) + mark
         rows.append(

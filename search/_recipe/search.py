@@ -108,8 +108,9 @@ class SearchSpec(Section):
         scheduler: "asha" = methods whose hypervolume lags are stopped at 4, 8, 16, .. of their merges, and the others
             have the rest (`search.method_race`); "fair" = equal shares.
         stop: further limits, see `StopSpec`; whichever comes first.
-        stages: shares of the items; [1.0] = every candidate is scored on all of them. After each earlier share a
-            candidate that is clearly dominated or infeasible is dropped (`search.race`).
+        stages: shares of the items; [1.0] = every candidate is scored on all of them. With more, such as [0.2, 1.0], a
+            candidate that is clearly dominated or infeasible after a share is dropped (`search.race`), and the last
+            share is scored of those alone that are expected to add to the front (`search.finals`).
         drop_above: probability of being dominated or infeasible from which a stage drops a candidate.
     """
 

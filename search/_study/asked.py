@@ -20,8 +20,8 @@ from search.stopping import RuleError, Rules
 from search.store import Scores, Store
 
 from .database import MEMORY
-from .loop import Candidate
 from .proposals import Observation, Proposals, Values, proposals
+from .subject import Candidate
 
 if TYPE_CHECKING:
     import optuna

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cluster.pool import Outcome, Pool
 from search import front
+from search.finals import ROUNDS
 from search.stopping import Rules, Stop, due, stagnated
-from search.store import Point, Scores, Store, Totals
+from search.store import Point, Store, Totals
 
-from .proposals import Asked, Observation, Proposals, Values
+from .proposals import Asked, Observation, Proposals
+from .subject import COMPLETE, SCORED, Advance, Candidate, Scored, Subject
 
 MAX_FAILURES_IN_A_ROW = 10
 FAILURES = "failures"
-COMPLETE, PRUNED = "COMPLETE", "PRUNED"
-SCORED = (COMPLETE, PRUNED)  # in full, or on as many items as it took to drop it
 _NOTHING = Totals()
+FINAL = "final"
+FIRST_FINAL = 8  # candidates of a search; later finals after twice as many
+SPENT = ("wall_time", "items", "tokens", "cost", FAILURES)  # rules that leave nothing for finals
 UNAVAILABLE = "Unavailable:"  # how `evaluators.judges.errors.Unavailable` arrives from a worker, which sends lines
 
 
@@ -34,77 +37,6 @@ class SearchFailed(RuntimeError):
 
 class ScoringUnavailable(RuntimeError):
     """What scoring depends on is out of reach; no candidate is at fault, so those under way are left to a resume."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One thing to score: its key, how its row names it, what the pool is given."""
-
-    key: str
-    method: str
-    params: Mapping[str, Any]
-    task: Any
-    kind: str = "merge"
-
-
-@dataclass(frozen=True)
-class Advance:
-    """What follows one task of a candidate: the outcome of all so far, and another task or the state it ends in.
-
-    `tokens` are those of all its tasks.
-    """
-
-    outcome: Outcome
-    task: Any = None
-    state: str = COMPLETE
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A candidate's scoring in several tasks, as functions.
-
-    Attributes:
-        begin: a point's id and its task -> the task that it begins, or goes on, with.
-        advance: a point's id, the task that ended and its outcome, which is no error -> what follows; raises ValueError
-            with one line where there is no score to trust.
-        entered: told the id of every point that was scored in full, is feasible and may be on the front.
-    """
-
-    begin: Callable[[str, Any], Any]
-    advance: Callable[[str, Any, Outcome], Advance]
-    entered: Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a search searches, as functions.
-
-    Attributes:
-        name: of the search, in its rows.
-        directions: of the objectives.
-        reference: of the hypervolume; None: a tenth of the range beyond the worst of what was scored.
-        candidate: a sampler's values -> what is scored.
-        scores: an outcome without error -> scores; raises ValueError with one line where there is none to trust.
-        keep: called with the point's id and the outcome before its row is completed (per-item results).
-        observation: scores -> what the sampler is told.
-        known: points that cost nothing: (values, observation), entered first.
-        first: points to score before the sampler is asked.
-        stages: how a candidate's scoring is divided; None: one task scores it.
-        tokens: an outcome without error -> tokens that a model processed for it.
-    """
-
-    name: str
-    directions: tuple[str, ...]
-    reference: tuple[float, ...] | None
-    candidate: Callable[[Values], Candidate]
-    scores: Callable[[Outcome], Scores]
-    keep: Callable[[str, Outcome], None]
-    observation: Callable[[Scores], Observation]
-    known: Sequence[tuple[Values, Observation]] = ()
-    first: Sequence[Values] = ()
-    stages: Staged | None = None
-    tokens: Callable[[Outcome], int] = lambda _: 0
 
 
 class Search:
@@ -120,14 +52,16 @@ class Search:
             also: scored elsewhere, and part of the front that the hypervolume is of.
         """
         self.subject, self.proposals, self.store = subject, proposals, store
-        self.values = [observation.values for observation in also]
-        self.feasible = [observation.feasible for observation in also]
+        self._also = [(observation.values, observation.feasible) for observation in also]
+        self._known = [Scored("", dict(values), observation, True) for values, observation in subject.known]
+        self._scored: dict[str, Scored] = {}  # in the order in which they were scored first
         self.finished = self.failures = 0
         self._spent: dict[str, tuple[float, int]] = {}  # by the stages that a candidate has behind it
         self.last_error = ""
         self.keys: set[str] = set()
         self.waiting: deque[Asked] = deque()
-        self._front = np.array([v for v, ok in zip(self.values, self.feasible, strict=True) if ok])
+        self._finalists: deque[tuple[Asked, Point]] = deque()
+        self._front = np.array([values for values, allowed in self._also if allowed])
         for values, observation in subject.known:
             self.keys.add(subject.candidate(values).key)
             proposals.enter(values, observation)
@@ -136,25 +70,37 @@ class Search:
     def _replay(self) -> None:
         known = self.store.points(self.subject.name)
         scores = self.store.scores("search", [point.id for point in known])
+        told: list[tuple[int, Scored]] = []
         for point in sorted(known, key=lambda point: point.params.get("number", -1)):
             values, number = dict(point.params["values"]), point.params.get("number")
             self.keys.add(point.key)
-            if point.state == "RUNNING":
+            # A row that is under way and has scores has been in a final: what it had before is still true.
+            final = point.state == "RUNNING" and point.id in scores
+            if point.state == "RUNNING" and not final:
                 self.waiting.append(self.proposals.resume(values, number))
                 continue
-            done = point.state in SCORED
-            self.proposals.enter(values, self.subject.observation(scores[point.id]) if done else None, number)
+            observation = self.subject.observation(scores[point.id]) if point.state in SCORED or final else None
+            number = self.proposals.enter(values, observation, number)
             self.finished += 1
-        complete = sorted((p for p in known if p.state == COMPLETE), key=lambda point: point.turn or 0)
-        told = [self.subject.observation(scores[point.id]) for point in complete]
-        for observation in told:
-            self._count(observation)
-        if self.subject.stages is not None and told:
-            allowed = np.array([observation.feasible for observation in told], dtype=bool)
-            values_told = np.array([observation.values for observation in told])
-            shown = front.non_dominated(values_told, self.subject.directions, allowed)
+            if observation is not None:
+                told.append((point.turn or 0, Scored(point.id, values, observation, point.state == COMPLETE)))
+            if final:
+                self._finalists.append((Asked(number, values), point))
+        for _, scored in sorted(told, key=lambda pair: pair[0]):
+            self._scored[scored.point] = scored
+        self._measure()
+        held = [event for event in self.store.events(FINAL) if event["search"] == self.subject.name]
+        self._next_final = FIRST_FINAL
+        while held and self._next_final <= max(event["after"] for event in held):
+            self._next_final *= 2
+        self._rounds = [event["after"] for event in held if event["round"]]
+        if self.subject.stages is not None:
+            complete = [scored for scored in self._scored.values() if scored.full]
+            allowed = np.array([scored.observation.feasible for scored in complete], dtype=bool)
+            values_told = np.array([scored.observation.values for scored in complete])
+            shown = front.non_dominated(values_told, self.subject.directions, allowed) if complete else ()
             for index in np.flatnonzero(shown):
-                self.subject.stages.entered(complete[index].id)
+                self.subject.stages.entered(complete[index].point)
 
     def ask(self) -> Asked | None:
         """The next point: what a kill interrupted, the first points, then the sampler's; None: no other is left."""
@@ -203,6 +149,7 @@ class Search:
         """Keep how a candidate ended in the database, then tell the sampler; False when the study has a new owner."""
         outcome, state = ended.outcome, ended.state
         error, scores = outcome.error, {}
+        before = self._scored.get(point.id)  # of a finalist
         if error is None:
             try:
                 scores = dict(self.subject.scores(outcome))
@@ -211,8 +158,10 @@ class Search:
         if error is not None:
             if not self.store.fail(point.id, outcome.seconds, error, tokens=ended.tokens):
                 return False
-            self.proposals.tell(asked, None)
-            self.finished += 1
+            if before is not None:
+                del self._scored[point.id]
+                self._measure()
+            self._tell(asked, None, again=before is not None)
             self.failures += 1
             self.last_error = error
             return True
@@ -221,24 +170,76 @@ class Search:
         if not self.store.finish(point.id, outcome.seconds, "search", scores, state=state, tokens=ended.tokens):
             return False
         observation = self.subject.observation(scores)
-        self.proposals.tell(asked, observation)
-        if state == COMPLETE:
-            self._count(observation)
-            if self.subject.stages is not None and observation.feasible:
-                self.subject.stages.entered(point.id)
-        else:
+        self._tell(asked, observation, again=before is not None)
+        if state != COMPLETE:
             # After its row: results of a last stage without the row would let a resumed candidate pass that stage.
             self.subject.keep(point.id, outcome)
-        self.finished += 1
+        self._keep(point, asked, observation, state == COMPLETE)
         self.failures = 0
         return True
 
-    def _count(self, observation: Observation) -> None:
-        self.values.append(observation.values)
-        self.feasible.append(observation.feasible)
-        if observation.feasible:
-            both = np.array([*self._front, observation.values])
-            self._front = both[front.non_dominated(both, self.subject.directions)]
+    def _tell(self, asked: Asked, observation: Observation | None, *, again: bool) -> None:
+        if again:
+            self.proposals.revise(asked, observation)
+            return
+        self.proposals.tell(asked, observation)
+        self.finished += 1
+
+    def _keep(self, point: Point, asked: Asked, observation: Observation, full: bool) -> None:
+        again = point.id in self._scored
+        self._scored[point.id] = Scored(point.id, asked.values, observation, full)
+        if full and self.subject.stages is not None and observation.feasible:
+            self.subject.stages.entered(point.id)
+        if again:
+            self._measure()
+        elif observation.feasible:
+            self._reach(np.array([*self._front, observation.values]))
+
+    def _measure(self) -> None:
+        """The front as measured, anew; points that were scored in part are held against it too, as they stand."""
+        self._reach(np.array([values for values, allowed in self._told() if allowed]))
+
+    def _told(self) -> list[tuple[tuple[float, ...], bool]]:
+        """Values of every scored point, and whether it keeps the constraints, in the order of the first scores."""
+        told = [scored.observation for scored in self._scored.values()]
+        return [*self._also, *((observation.values, observation.feasible) for observation in told)]
+
+    def _reach(self, values: np.ndarray[Any, Any]) -> None:
+        self._front = values[front.non_dominated(values, self.subject.directions)] if len(values) else values
+
+    def final(self, *, last: bool) -> bool:
+        """Let candidates that were scored in part go on to all items; False where none is worth it, or none is due.
+
+        Before the end finals come after 8, 16, 32, .. candidates: the sampler then learns more of where the front is,
+        and whoever looks at the run sees one.
+        """
+        stages = self.subject.stages
+        # Rounds are counted for what was scored when they began: a search that is given more candidates has new ones.
+        turn = self._rounds.count(self.finished) + 1 if last else 0
+        if stages is None or self._finalists or turn > ROUNDS or (not last and self.finished < self._next_final):
+            return False
+        chosen = stages.promote([*self._known, *self._scored.values()], turn)
+        if last and not chosen:
+            return False
+        detail = {"search": self.subject.name, "after": self.finished, "round": turn}
+        reopened = {point.id: point for point in self.store.reopen(chosen, FINAL, **detail)}
+        if last:
+            self._rounds.append(self.finished)
+        while self._next_final <= self.finished:
+            self._next_final *= 2
+        for name in chosen:
+            number = int(reopened[name].params["number"])
+            self._finalists.append((Asked(number, self._scored[name].values), reopened[name]))
+        return bool(chosen)
+
+    def finalist(self) -> tuple[Asked, Point, Any] | None:
+        """The next candidate of a final, with the task of all that it lacks; None: there is none."""
+        if not self._finalists:
+            return None
+        asked, point = self._finalists.popleft()
+        assert self.subject.stages is not None
+        self._spent[point.id] = point.seconds or 0.0, point.tokens or 0
+        return asked, point, self.subject.stages.rest(point.id, self.subject.candidate(asked.values).task)
 
     def progress(self) -> dict[str, float]:
         """`evaluated` and `hypervolume` (of the search and what was scored elsewhere)."""
@@ -248,7 +249,10 @@ class Search:
         return {"evaluated": float(self.finished), "hypervolume": volume}
 
     def stop(self, rules: Rules, flying: int) -> Stop | None:
-        """The rule that ends the search now, if one does; never before what a kill interrupted is done."""
+        """The rule that ends the search now, if one does; never before what a kill interrupted is done.
+
+        `flying` candidates are under way for the first time.
+        """
         if self.waiting:
             return None
         if self.failures >= MAX_FAILURES_IN_A_ROW:
@@ -257,13 +261,14 @@ class Search:
         summed = min(rules.items, rules.tokens, rules.cost) < np.inf
         totals = self.store.totals() if summed else _NOTHING
         found = due(rules, self.finished + flying, totals, self.store.wall() if rules.wall_time < np.inf else 0.0)
-        if found is not None or rules.stagnation is None or not self.values:
+        if found is not None or rules.stagnation is None or not (every := self._told()):
             return found
-        values, directions = np.array(self.values), self.subject.directions
+        values, directions = np.array([values for values, _ in every]), self.subject.directions
         reference = self.subject.reference
         if reference is None:
             reference = tuple(front.reference_point(values, directions).tolist())
-        return stagnated(rules.stagnation, values, directions, np.array(self.feasible, dtype=bool), reference)
+        feasible = np.array([allowed for _, allowed in every], dtype=bool)
+        return stagnated(rules.stagnation, values, directions, feasible, reference)
 
 
 def drive(
@@ -294,8 +299,14 @@ def drive(
     flying: dict[str, tuple[Asked, Point, Any]] = {}
     stop: Stop | None = None
     while True:
-        while stop is None and len(flying) < in_flight():
-            stop = search.stop(rules, len(flying))
+        while len(flying) < in_flight():
+            search.final(last=False)
+            if (finalist := search.finalist()) is not None:
+                flying[finalist[1].id] = finalist
+                pool.submit(finalist[1].id, finalist[2])
+                continue
+            # Finalists have a turn: they were counted when it was given.
+            stop = stop or search.stop(rules, sum(point.turn is None for _, point, _ in flying.values()))
             if stop is not None:
                 break
             asked = search.ask()
@@ -315,6 +326,8 @@ def drive(
             pool.submit(point.id, task)
         if not flying:
             assert stop is not None
+            if stop.rule not in SPENT and search.final(last=True):
+                continue
             _record(search, stop, rules)
             if stop.rule == FAILURES:
                 raise SearchFailed(stop.reason)

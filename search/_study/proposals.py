@@ -81,6 +81,10 @@ class Proposals(Protocol):
         """What became of a point under way."""
         ...
 
+    def revise(self, asked: Asked, observation: Observation | None) -> None:
+        """What became of a point that was told before and has been scored on more items."""
+        ...
+
 
 def proposals(
     sampler: str, problem: Problem, space: Mapping[str, optuna.distributions.BaseDistribution], seed: int
@@ -98,10 +102,13 @@ def proposals(
     """
     from search.samplers._optuna import PureSampler
 
-    made = make_sampler(sampler, dimensions=len(space), seed=seed, problem=problem, space=space)
+    def make() -> optuna.samplers.BaseSampler:
+        return make_sampler(sampler, dimensions=len(space), seed=seed, problem=problem, space=space)
+
+    made = make()
     if isinstance(made, PureSampler) or not space:
         return _Pure(made if isinstance(made, PureSampler) else None, problem, space, seed)
-    return _Optuna(made, problem, space, seed)
+    return _Optuna(make, problem, space, seed)
 
 
 class _Pure:
@@ -147,6 +154,11 @@ class _Pure:
 
     def tell(self, asked: Asked, observation: Observation | None) -> None:
         del self.waiting[asked.number]
+        self._set(asked.number, observation)
+
+    def revise(self, asked: Asked, observation: Observation | None) -> None:
+        if observation is None:
+            self._values[asked.number] = np.nan
         self._set(asked.number, observation)
 
     def _values_of(self, point: Array) -> Values:
@@ -205,17 +217,18 @@ class _Optuna:
     """One of Optuna's samplers, on a study in memory whose trial numbers are the questions' numbers."""
 
     def __init__(
-        self, sampler: Any, problem: Problem, space: Mapping[str, optuna.distributions.BaseDistribution], seed: int
+        self,
+        make: Callable[[], optuna.samplers.BaseSampler],
+        problem: Problem,
+        space: Mapping[str, optuna.distributions.BaseDistribution],
+        seed: int,
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed = dict(space), seed
-        self.study = optuna.create_study(
-            directions=["maximize" if direction == "max" else "minimize" for direction in problem.directions],
-            sampler=sampler,
-        )
-        self.count = 0
+        self._directions, self._make = problem.directions, make
+        self.study, self.count = self._made(), 0
 
     def enter(self, values: Values, observation: Observation | None, number: int | None = None) -> int:
         from optuna.trial import TrialState
@@ -254,6 +267,23 @@ class _Optuna:
         if observation.parts:
             trial.set_user_attr(PARTS, [list(part) for part in observation.parts])
         self.study.tell(asked.number, list(observation.values))
+
+    def revise(self, asked: Asked, observation: Observation | None) -> None:
+        # Optuna's trials end once: the study is made anew, as a resume would make it, with this one's other end.
+        trials, self.study, self.count = self.study.get_trials(deepcopy=False), self._made(), 0
+        for trial in trials:
+            if trial.number == asked.number:
+                self.enter(asked.values, observation)
+            else:
+                self.study.add_trial(trial)
+                self.count += 1
+
+    def _made(self) -> optuna.Study:
+        import optuna
+
+        ways = optuna.study.StudyDirection
+        directions = [ways.MAXIMIZE if direction == "max" else ways.MINIMIZE for direction in self._directions]
+        return optuna.create_study(directions=directions, sampler=self._make())
 
     def _add(self, values: Values, state: Any, observation: Observation | None, number: int | None) -> int:
         import optuna

@@ -164,5 +164,5 @@ def test_what_a_race_dropped_keeps_its_scores_and_is_never_on_the_front(tmp_path
     assert row["scores"]["general"]["low"] < 0.9, "thirty items of fifteen groups"
     assert rows_of(document)["1"]["on_front"], "nobody is kept off the front by a part of the items"
     assert document["items"] == {"scored": 5 * 240 + 60, "full": 6 * 240, "dropped": 1}
-    assert "(dropped by a race)" in front_table(document, every=True)
+    assert "(scored in part)" in front_table(document, every=True)
     assert document["picks"].get("best-general") != "6"

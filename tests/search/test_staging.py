@@ -8,7 +8,7 @@ import pytest
 from evaluators._types import Item
 from mergers._spec import Merge
 from search.aggregates import Aggregate
-from search.items import items_file, read_values, write_items
+from search.items import items_file, write_items
 from search.objective import Grader, Job, Results
 from search.race import Race
 from search.staging import Stages
@@ -53,7 +53,7 @@ def stages(folder: Path, *front: tuple[float, float]) -> Stages:
     return found
 
 
-def test_a_good_candidate_goes_through_all_stages_and_every_item_is_scored_once(tmp_path: Path) -> None:
+def test_a_good_candidate_comes_to_the_last_stage_by_a_final_and_every_item_is_scored_once(tmp_path: Path) -> None:
     race, results = stages(tmp_path, (0.9, 0.2)), full(0.3, 0.8)
     job, seen = race.first("1", MERGE), []
     while True:
@@ -62,7 +62,12 @@ def test_a_good_candidate_goes_through_all_stages_and_every_item_is_scored_once(
         if step.job is None:
             break
         job = step.job
-    assert step.state == "COMPLETE"
+    assert step.state == "PRUNED", "whether it is worth the rest is asked later"
+    write_items(tmp_path, "1", "search", step.results, GRADERS)  # as whoever keeps the row does
+    job = race.rest("1", MERGE)
+    seen += [job.ranges]
+    step = race.next("1", job, answer(results, job))
+    assert (step.job, step.state) == (None, "COMPLETE")
     assert [ranges[0] for ranges in seen] == [("a", 0, 50), ("a", 50, 100), ("a", 100, 200)]
     for name in ("a", "b"):
         np.testing.assert_array_equal(step.results[name], results[name])
@@ -86,12 +91,12 @@ def test_an_interrupted_candidate_goes_on_with_the_items_that_it_lacks(tmp_path:
     job = second.first("1", MERGE)
     assert job.ranges == (("a", 50, 100), ("b", 50, 100))
     step = second.next("1", job, answer(results, job))
-    assert step.job is not None
-    assert len(read_values(tmp_path, "1", "search")["a"]) == 100
+    assert (step.job, step.state, len(step.results["a"])) == (None, "PRUNED", 100)
     # Killed after the last results, before the row that states them.
     write_items(tmp_path, "1", "search", results, GRADERS)
     job = stages(tmp_path).first("1", MERGE)
     assert job.ranges == (("a", 100, 200), ("b", 100, 200))
+    assert stages(tmp_path).rest("1", MERGE).ranges == job.ranges, "a final's too"
     step = second.next("1", job, answer(results, job))
     assert step.state == "COMPLETE"
     np.testing.assert_array_equal(step.results["a"], results["a"])

@@ -86,12 +86,23 @@ def test_what_is_dropped_costs_the_front_nothing(tmp_path: Path) -> None:
     assert fronts[1] == pytest.approx(fronts[0], rel=0.01)
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 9, 17, 24])
-def test_a_kill_between_stages_changes_nothing(tmp_path: Path, stop_after: int) -> None:
+@pytest.mark.parametrize(
+    ("share", "sampler"),
+    [
+        (0.0, "random"),
+        (0.4, "random"),
+        (0.7, "random"),
+        (0.9, "random"),
+        (0.98, "random"),
+        (0.7, "nsga2"),
+        (0.9, "auto"),
+    ],
+)
+def test_a_kill_between_stages_or_in_a_final_changes_nothing(tmp_path: Path, share: float, sampler: str) -> None:
     class Killed(BaseException):
         pass
 
-    left, log = stop_after, tmp_path / "log"
+    log, tasks = tmp_path / "log", tmp_path / "tasks"
 
     class Mortal(LocalPool):
         def collect(self, timeout_s: float) -> Any:
@@ -104,14 +115,18 @@ def test_a_kill_between_stages_changes_nothing(tmp_path: Path, stop_after: int) 
     whole = tmp_path / "whole"
     whole.mkdir()
     expected = store_in(whole)
-    run_search(staged(whole), LocalPool(Bumpy()), expected)
+    run_search(staged(whole, sampler=sampler), LocalPool(Bumpy(log=str(tasks))), expected)
+    assert {8, 16, 20} >= {event["after"] for event in expected.events("final")} >= {8, 16}
+    left = round(share * len(tasks.read_text().splitlines()))
     first = store_in(tmp_path, "first")
     with pytest.raises(Killed):
-        run_search(staged(tmp_path), Mortal(Bumpy(log=str(log))), first)
+        run_search(staged(tmp_path, sampler=sampler), Mortal(Bumpy(log=str(log))), first)
     second = store_in(tmp_path, "second")
     second.take_over()
-    run_search(staged(tmp_path), LocalPool(Bumpy(log=str(log))), second)
+    run_search(staged(tmp_path, sampler=sampler), LocalPool(Bumpy(log=str(log))), second)
     assert outcome(second) == outcome(expected)
+    assert [p.turn for p in second.points(METHOD)] == [p.turn for p in expected.points(METHOD)]
+    assert second.totals().items == expected.totals().items
     lines = log.read_text().splitlines()
     assert len(lines) == len(set(lines)), "a stage that was scored was scored again"
 

@@ -78,7 +78,7 @@ def test_what_a_race_saved_is_said_and_what_it_dropped_is_marked() -> None:
     raced["points"][2]["state"] = "PRUNED"
     text = front_table(raced, every=True)
     assert "races dropped 1 merges before their last item: 300 items scored, 75% of 400" in text
-    assert "(dropped by a race)" in text
+    assert "(scored in part)" in text
 
 
 def test_columns_align() -> None:
