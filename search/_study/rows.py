@@ -79,8 +79,8 @@ class Before(NamedTuple):
 
 
 def before(connection: sa.Connection, point: str, split: str) -> Before:
-    row = connection.execute(sa.select(tables.POINTS).where(tables.POINTS.c.id == point)).one()
-    if row.turn is None:
+    row = connection.execute(sa.select(tables.POINTS).where(tables.POINTS.c.id == point)).first()
+    if row is None or row.turn is None:  # forgotten meanwhile, or scored for the first time
         return Before(None, 0.0, 0, 0)
     counted = sa.select(sa.func.sum(tables.SCORES.c.n)).where(*of_point(point, split), tables.SCORES.c.language == "")
     items = connection.execute(counted).scalar_one()
