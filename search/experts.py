@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainers._types import Source, TrainSpec
+from trainers._schema import check_options
+from trainers._types import DEFAULT, Placement, Source, TrainSpec
 
 from .errors import Problem, UserError
 from .progress import Display
@@ -41,6 +42,7 @@ class Model:
     hash: str
     trainer: str | None = None
     spec: TrainSpec | None = None
+    placement: Placement = DEFAULT
 
 
 def file_hash(path: Path) -> str:
@@ -87,7 +89,8 @@ def models(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> tuple[Mod
                 continue
             specs[name] = _spec(recipe, name, entry)
             digest = _digest(entry.trainer, specs[name], hashes)
-            found.append(Model(name, kind, folder / digest, digest, entry.trainer, specs[name]))
+            placement = _placement(recipe, entry)
+            found.append(Model(name, kind, folder / digest, digest, entry.trainer, specs[name], placement))
     return tuple(found)
 
 
@@ -168,6 +171,7 @@ def _config(run: Run, model: Model) -> dict[str, Any]:
         "name": model.name,
         "trainer": model.trainer,
         "spec": asdict(model.spec),
+        "placement": asdict(model.placement),
         "out": str(model.path),
         "work": str(work),
     }
@@ -191,11 +195,17 @@ def _trial(config: dict[str, Any], report: Any, *, storage: str, placement: dict
 
 def _loop(config: dict[str, Any], report: Any) -> None:
     """The body of every worker."""
-    from trainers._schema import load_trainer
-    from trainers._types import spec_from_dict
+    from trainers._schema import run_trainer
+    from trainers._types import placement_from_dict, spec_from_dict
 
-    trainer = load_trainer(config["trainer"])
-    trainer(spec_from_dict(config["spec"]), out=config["out"], work=config["work"], report=report)
+    run_trainer(
+        config["trainer"],
+        spec_from_dict(config["spec"]),
+        out=config["out"],
+        work=config["work"],
+        report=report,
+        placement=placement_from_dict(config["placement"]),
+    )
 
 
 def _concurrency(per_trial: Mapping[str, float]) -> int:
@@ -222,10 +232,13 @@ def _spec(recipe: Recipe, name: str, entry: TrainedExpert | TrainedBaseline) -> 
         weight_decay=entry.weight_decay,
         max_length=entry.max_length,
         dtype=entry.dtype,
-        zero=recipe.cluster.trainers.zero,
         seed=entry.seed,
-        save_every=entry.save_every,
+        options=check_options(entry.trainer, {}),
     )
+
+
+def _placement(recipe: Recipe, entry: TrainedExpert | TrainedBaseline) -> Placement:
+    return Placement(zero=recipe.cluster.trainers.zero, save_every=entry.save_every)
 
 
 def _source(recipe: Recipe, name: str, source: DataSource, share: float) -> Source:
@@ -254,7 +267,7 @@ def _input(section: str, name: str, file: str) -> str:
 
 def _digest(trainer: str, spec: TrainSpec, hashes: Mapping[str, str]) -> str:
     """Hash of what the weights depend on: contents instead of paths, and not where or how it is trained."""
-    neutral = asdict(replace(spec, base=hashes["base"], zero=0, save_every=0))
+    neutral = asdict(replace(spec, base=hashes["base"]))
     for source in neutral["sources"]:
         source["files"] = [hashes[_input("data", source["name"], file)] for file in source["files"]]
     content = json.dumps([trainer, neutral], sort_keys=True, separators=(",", ":"))

@@ -34,6 +34,10 @@ def load_source(source: Source, languages: Sequence[str]) -> tuple[Dataset, np.n
             "training data has prompt, response and language"
         )
     rows = _read(source)
+    if source.languages:
+        languages = [language for language in source.languages if not languages or language in languages]
+        if not languages:
+            raise InputError(f"data source {source.name!r} and its training have no language in common")
     needed = ["prompt", "response"] + (["language"] if languages else [])
     for ours in needed:
         if columns[ours] not in rows.column_names:

@@ -13,7 +13,7 @@ from ._checkpoint import mark_complete
 from ._deepspeed import sum_over_workers
 from ._errors import TrainingError
 from ._schema import Report
-from ._types import TrainSpec
+from ._types import Placement, TrainSpec
 
 
 class CountingTrainer(SFTTrainer):  # type: ignore[misc]  # the library ships no types
@@ -36,8 +36,11 @@ class CountingTrainer(SFTTrainer):  # type: ignore[misc]  # the library ships no
 class Progress(TrainerCallback):  # type: ignore[misc]  # the library ships no types
     """Reports every step, stops at a loss that is not finite, and marks checkpoints that all workers finished."""
 
-    def __init__(self, spec: TrainSpec, workers: int, report: Report, seconds_before: float) -> None:
+    def __init__(
+        self, spec: TrainSpec, placement: Placement, workers: int, report: Report, seconds_before: float
+    ) -> None:
         self.spec = spec
+        self.placement = placement
         self.workers = workers
         self.report = report
         self.started = time.monotonic() - seconds_before
@@ -85,5 +88,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # the library ships no t
         if state.is_world_process_zero:
             facts = {"step": state.global_step, "seconds": self.seconds, "counted": counted.tolist()}
             mark_complete(
-                Path(args.output_dir or "") / f"checkpoint-{state.global_step}", self.spec, self.workers, facts
+                Path(args.output_dir or "") / f"checkpoint-{state.global_step}",
+                self.spec,
+                self.placement,
+                self.workers,
+                facts,
             )

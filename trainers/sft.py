@@ -9,11 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ._check import check_placement, check_spec
 from ._schema import Report
-from ._types import TrainSpec, check_spec
+from ._types import DEFAULT, Columns, Placement, TrainSpec
+
+COLUMNS = Columns((("prompt", "response"), ("messages",)))
 
 
-def sft(spec: TrainSpec, *, out: str, work: str, report: Report, threads: int | None = None) -> None:
+def sft(
+    spec: TrainSpec,
+    *,
+    out: str,
+    work: str,
+    report: Report,
+    placement: Placement = DEFAULT,
+    threads: int | None = None,
+) -> None:
     """Train `spec.base` on the completions of `spec.sources`; the body of every worker.
 
     Workers find each other by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; without these the training runs in
@@ -30,6 +41,7 @@ def sft(spec: TrainSpec, *, out: str, work: str, report: Report, threads: int | 
         work: directory for checkpoints, on storage that all workers share; a checkpoint there is continued.
         report: called on every worker after every step with ``step``, ``steps``, ``loss`` (nats per trained token),
             ``learning_rate`` and ``tokens_per_s`` (over all workers, padding excluded).
+        placement: how it is laid out on the workers.
         threads: torch threads of this worker on CPU; OMP_NUM_THREADS by default, or one.
 
     Raises:
@@ -39,6 +51,7 @@ def sft(spec: TrainSpec, *, out: str, work: str, report: Report, threads: int | 
     from ._checkpoint import is_complete
 
     check_spec(spec)
+    check_placement(placement, spec.batch)
     if is_complete(Path(out)):
         return
     import torch
@@ -48,11 +61,13 @@ def sft(spec: TrainSpec, *, out: str, work: str, report: Report, threads: int | 
     from ._deepspeed import process_group
 
     with process_group() as (rank, workers), _quiet():
-        check_spec(spec, workers)
-        _train(spec, Path(out), Path(work), report, rank, workers)
+        check_placement(placement, spec.batch, workers)
+        _train(spec, placement, Path(out), Path(work), report, rank, workers)
 
 
-def _train(spec: TrainSpec, out: Path, work: Path, report: Report, rank: int, workers: int) -> None:
+def _train(
+    spec: TrainSpec, placement: Placement, out: Path, work: Path, report: Report, rank: int, workers: int
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -62,13 +77,13 @@ def _train(spec: TrainSpec, out: Path, work: Path, report: Report, rank: int, wo
     from ._encode import TALLY, TallyingCollator, encoder
     from ._hooks import CountingTrainer, Progress
 
-    arguments = _arguments(spec, work, workers)  # before the model: ZeRO-3 splits it while it loads
+    arguments = _arguments(spec, placement, work, workers)  # before the model: ZeRO-3 splits it while it loads
     tokenizer = AutoTokenizer.from_pretrained(spec.base)
     pad = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
     rows = training_rows(spec).with_transform(encoder(tokenizer, spec.max_length))
     model = AutoModelForCausalLM.from_pretrained(spec.base, dtype=torch.float32)
-    resumed = last_complete(work, spec, workers)
-    progress = Progress(spec, workers, report, resumed[1]["seconds"] if resumed else 0.0)
+    resumed = last_complete(work, spec, placement, workers)
+    progress = Progress(spec, placement, workers, report, resumed[1]["seconds"] if resumed else 0.0)
     trainer = CountingTrainer(
         model=model,
         args=arguments,
@@ -106,7 +121,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _arguments(spec: TrainSpec, work: Path, workers: int) -> Any:
+def _arguments(spec: TrainSpec, placement: Placement, work: Path, workers: int) -> Any:
     import torch
     from trl import SFTConfig
 
@@ -125,7 +140,7 @@ def _arguments(spec: TrainSpec, work: Path, workers: int) -> Any:
         bf16=spec.dtype == "bfloat16",
         use_cpu=on_cpu,
         seed=spec.seed % 2**32,
-        deepspeed=zero_config(spec.zero, spec.dtype),
+        deepspeed=zero_config(placement.zero, spec.dtype),
         train_sampling_strategy="sequential",  # the order is already in the rows
         shuffle_dataset=False,
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are encoded when read
@@ -135,8 +150,8 @@ def _arguments(spec: TrainSpec, work: Path, workers: int) -> Any:
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # the filter would hide the loss that must stop the run
-        save_strategy="steps" if spec.save_every else "no",
-        save_steps=spec.save_every or 1,
+        save_strategy="steps" if placement.save_every else "no",
+        save_steps=placement.save_every or 1,
         save_total_limit=2,  # while the newest is being written, the one before it is still there
         disable_tqdm=True,
         report_to="none",

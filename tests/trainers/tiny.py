@@ -7,7 +7,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from trainers._types import Source, TrainSpec
+from trainers._types import Placement, Source, TrainSpec
+
+PLAIN = Placement(zero=0)
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -84,7 +86,6 @@ def spec(base: str, *sources: Source, **changes: object) -> TrainSpec:
         "learning_rate": 3e-3,
         "max_length": 32,
         "dtype": "float32",
-        "zero": 0,
         **changes,
     }
     return TrainSpec(base=base, sources=sources, **settings)  # type: ignore[arg-type]  # settings are checked by the trainer
