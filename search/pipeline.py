@@ -128,7 +128,7 @@ def _enter(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> None
 
 def _unscored(run: Run, models: Sequence[Model]) -> list[Target]:
     open_points = {point.id for point in run.store.points() if point.state != "COMPLETE"}
-    return [Target(m.name, Job(AS_IT_IS, (str(m.path),), "search")) for m in models if m.name in open_points]
+    return [Target(m.name, Job(AS_IT_IS, (m.reference,), "search")) for m in models if m.name in open_points]
 
 
 def _fix_reference(run: Run) -> None:
@@ -152,7 +152,7 @@ def _to_confirm(run: Run, models: Sequence[Model]) -> list[Target]:
     rows = front_document(run.recipe, run.store, run.path, split="search")["points"]
     chosen = deserving([row["on_front"] for row in rows], [row["p_on_front"] for row in rows])
     front = {rows[index]["id"] for index in chosen}
-    targets = [Target(model.name, Job(AS_IT_IS, (str(model.path),), "report")) for model in models]
+    targets = [Target(model.name, Job(AS_IT_IS, (model.reference,), "report")) for model in models]
     for point in run.store.points():
         if point.kind == "merge" and point.id in front:
             targets.append(Target(point.id, Job(*export.recipe_of(run, models, point.id), "report")))

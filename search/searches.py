@@ -71,7 +71,7 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) 
             SearchPlan(
                 name=name,
                 space=space,
-                paths=tuple(str(model.path) for model in experts),
+                paths=tuple(model.reference for model in experts),
                 hashes=tuple(model.hash for model in experts),
                 objectives=tuple(recipe.search.objectives.items()),
                 constraints=tuple(recipe.search.constraints),
