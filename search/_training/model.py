@@ -23,7 +23,7 @@ class Tuning:
     """The search over a training's settings (see `search._recipe.training.Training`).
 
     Attributes:
-        space: (setting, (low, high, log)) or (setting, (value, ...)) under "choices"; in the recipe's order.
+        space: (setting, ("range" or "whole", (low, high, log))) or (setting, ("choices", (value, ...))).
         trials: how many trainings.
         halving: whether trials that lag are stopped.
         metric: `loss`, or an objective.

@@ -10,7 +10,7 @@ from search._recipe.training import LoraSpec, Training
 from search._training.inputs import local_files
 from search._training.model import Tuning
 from search.recipe import DataSource, Recipe
-from trainers._schema import check_options
+from trainers._schema import check_options, options_of
 from trainers._types import Lora, Placement, Source, TrainSpec
 
 
@@ -70,8 +70,9 @@ def tuning_of(recipe: Recipe, entry: Training) -> Tuning | None:
     if entry.tune is None:
         return None
     loss = entry.metric == tuning.LOSS
+    whole = {option.name for option in options_of(entry.trainer) if option.kind == "int"} | set(tuning.WHOLE)
     return Tuning(
-        space=tuple((key, _range(values)) for key, values in entry.tune.items()),
+        space=tuple((key, _range(values, key in whole)) for key, values in entry.tune.items()),
         trials=entry.trials,
         halving=entry.scheduler == "asha",
         metric=entry.metric,
@@ -82,9 +83,9 @@ def tuning_of(recipe: Recipe, entry: Training) -> Tuning | None:
     )
 
 
-def _range(values: tuning.TuneRange | tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+def _range(values: tuning.TuneRange | tuple[Any, ...], whole: bool) -> tuple[str, tuple[Any, ...]]:
     if isinstance(values, tuning.TuneRange):
-        return "range", (values.low, values.high, values.log)
+        return "whole" if whole else "range", (values.low, values.high, values.log)
     return "choices", tuple(values)
 
 
