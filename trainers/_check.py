@@ -72,6 +72,10 @@ def check_placement(placement: Placement, batch: int, workers: int = 1) -> None:
     _hold(
         (batch % workers == 0, f"batch {batch} does not divide by {workers} workers; make it a multiple"),
         (placement.zero in (0, 1, 2, 3), f"zero must be 0, 1, 2 or 3, got {placement.zero}"),
+        (
+            placement.zero > 0 or not placement.offload or placement.deepspeed is not None,
+            "offload needs ZeRO stage 1, 2 or 3, got zero 0",
+        ),
         (placement.save_every >= 0, f"save_every must not be negative, got {placement.save_every}; 0 means never"),
         (
             placement.micro_batch >= 0,
@@ -89,6 +93,24 @@ def check_placement(placement: Placement, batch: int, workers: int = 1) -> None:
         packages = TRACKERS[tracker]
         if not any(importlib.util.find_spec(package) for package in packages):
             raise InputError(f"report_to {tracker} needs the package {packages[0]}; pip install {packages[0]}")
+
+
+def check_lora_targets(targets: tuple[str, ...], modules: tuple[str, ...]) -> None:
+    """Refuse targets that are the ending of no module's name.
+
+    Args:
+        targets: of `Lora`.
+        modules: names of the model's modules (names of its tensors without ``.weight``).
+
+    Raises:
+        InputError: naming the target and the endings that there are.
+    """
+    for target in targets:
+        if not any(module == target or module.endswith(f".{target}") for module in modules):
+            endings = dict.fromkeys(name.rpartition(".")[2] for name in modules if name and not name[-1].isdigit())
+            raise InputError(
+                f"no module of the model ends in {target!r} (lora.targets); there are {', '.join(endings)}"
+            )
 
 
 def _check_lora(lora: Lora) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def last_complete(
 ) -> tuple[Path, dict[str, Any]] | None:
     """The newest complete checkpoint under `work` that this training, with this many workers, can continue.
 
-    Optimizer states are cut by ZeRO stage and worker, so a checkpoint of another cut is passed over.
+    Optimizer states are cut by ZeRO stage and worker, so a checkpoint of another layout is passed over.
     """
     key = _resume_key(spec, placement, workers)
     found = []
@@ -80,7 +80,8 @@ def atomic_directory(out: Path) -> Iterator[Path]:
 
 
 def _resume_key(spec: TrainSpec, placement: Placement, workers: int) -> str:
-    facts = {"spec": asdict(spec), "zero": placement.zero, "deepspeed": placement.deepspeed, "workers": workers}
+    cut = asdict(replace(placement, save_every=0, report_to=()))
+    facts = {"spec": asdict(spec), "placement": cut, "workers": workers}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.trainers.tiny import PLAIN, letters, source, spec, write_base, write_rows
-from trainers._deepspeed import zero_config
 from trainers._errors import TrainingError
 from trainers._types import Placement, TrainSpec
+from trainers._zero import zero_config
 from trainers.sft import sft
 
 SAVING = Placement(zero=0, save_every=2)
@@ -102,9 +102,9 @@ def test_every_stage_gives_the_same_model(made: TrainSpec, tmp_path: Path, dtype
             )
 
 
-def test_stage_0_in_bfloat16_keeps_float32_masters() -> None:
-    assert zero_config(0, "bfloat16")["zero_optimization"]["stage"] == 1
-    assert zero_config(0, "float32")["zero_optimization"]["stage"] == 0
+def test_stage_0_in_bfloat16_keeps_float32_masters(made: TrainSpec) -> None:
+    assert zero_config(PLAIN, replace(made, dtype="bfloat16"))["zero_optimization"]["stage"] == 1
+    assert zero_config(PLAIN, made)["zero_optimization"]["stage"] == 0
 
 
 class Interrupt(Exception):
