@@ -1,4 +1,4 @@
-"""A Ray Tune run over work that comes as it goes: a searcher that hands it out, a scheduler that asks whether to stop."""
+"""A Ray Tune run over work that comes as it goes: a searcher that hands it out, a scheduler that can stop it."""
 
 from __future__ import annotations
 

@@ -149,9 +149,15 @@ def run_queue(
     """Run `body` for configurations that come as earlier ones end, each as a trial of one Ray Tune run.
 
     Args:
-        body, name, storage, resources, concurrency, on_result, on_report: as in `run_trials`.
+        body: as in `run_trials`.
         work: what is to be run; asked in this process whenever there is room.
+        name: as in `run_trials`.
+        storage: as in `run_trials`.
+        resources: as in `run_trials`.
+        concurrency: as in `run_trials`.
         time_limit_s: for the whole run; what is then not finished has failed, what was not begun is left out.
+        on_result: as in `run_trials`; what it makes possible may be handed out next.
+        on_report: as in `run_trials`.
         stop: called in this process after every report with the index and the metrics; true ends the trial there.
 
     Returns:

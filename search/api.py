@@ -59,13 +59,13 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     """
     from . import export as exporting
     from .document import front_document
-    from .experts import input_hashes, models
-    from .rundir import read_run
+    from .experts import models
+    from .rundir import contents_of, read_run
 
     with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         wanted = exporting.resolve_picks(document, picks)
-        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+        known = models(opened.recipe, opened.experts, contents_of(opened.path))
         targets = {name: Path(out) if len(wanted) == 1 else Path(out) / name.lstrip("#") for name in wanted}
         for name, point in wanted.items():
             exporting.export(opened, known, document, point, targets[name])
@@ -79,14 +79,14 @@ def report(run: str | Path) -> tuple[Path, Path]:
         UserError: no run directory.
     """
     from .document import front_document
-    from .experts import input_hashes, models
+    from .experts import models
     from .history import history_of
     from .report import write_report
-    from .rundir import read_run
+    from .rundir import contents_of, read_run
 
     with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
-        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+        known = models(opened.recipe, opened.experts, contents_of(opened.path))
         return write_report(document, history_of(opened, known), opened.path)
 
 

@@ -38,9 +38,9 @@ def models(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> tuple[Mod
         folder: of checkpoints that are made.
         hashes: as made by `input_hashes`.
     """
-    return scored(plan(recipe, folder, hashes))
+    return scored(recipe, plan(recipe, folder, hashes))
 
 
-def scored(models: Iterable[Model]) -> tuple[Model, ...]:
-    """Those that compete for the front, without the steps on the way to them."""
-    return tuple(model for model in models if model.kind in SCORED)
+def scored(recipe: Recipe, known: Iterable[Model]) -> tuple[Model, ...]:
+    """The models that compete for the front of a recipe, without the steps on the way to them."""
+    return tuple(model for model in known if model.kind in SCORED and recipe.competes(model.name))

@@ -15,7 +15,7 @@ from evaluators._stats import paired_difference
 from evaluators._types import Score
 
 from . import aggregates, confidence, front
-from .experts import Model, training_record
+from .experts import Model, record_of
 from .feasible import feasible
 from .items import read_values
 from .rundir import Run
@@ -125,7 +125,7 @@ def _gains(run: Run, points: Sequence[str], objectives: Mapping[str, str]) -> di
 
 
 def _training(model: Model) -> dict[str, Any] | None:
-    record = training_record(model)
+    record = record_of(model)
     if record is None:
         return None
     return {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import aggregates, experts, export, history, searches
+from . import aggregates, earlier, experts, export, history, searches
 from . import fork as forking
+from ._training.execute import make
 from .bench import Bench
 from .document import front_document
 from .experts import Model
@@ -42,46 +43,68 @@ def run_recipe(
     graders = load_graders(recipe)
     hashes = experts.input_hashes(recipe) | grader_hashes(graders)
     with open_run(recipe, out, hashes) as run:
-        models = experts.models(recipe, run.experts, hashes)
+        known = experts.plan(recipe, run.experts, hashes)
+        models = experts.scored(recipe, known)
         if fork is not None:
             display.line(f"fork of {fork}: {forking.fork(run, models, hashes, fork)}")
+        experts.check_seals(known)
         if _is_finished(run, models):
             display.line(f"{out}: this run is finished, nothing to do; `mergefront front {out}` shows its front")
             return front_document(recipe, run.store, run.path)
-        _compute(run, models, graders, display, until)
+        if until != "train" or experts.missing(models):
+            with Bench(recipe, str(models[0].path), graders) as bench:
+                _make(run, known, graders, bench, hashes, display)
+                if until != "train":
+                    compute(run, models, graders, bench, display, until)
         document = front_document(recipe, run.store, run.path)
         if until == "run":
             document = _finish(run, models, document, display)
         return document
 
 
-def _compute(run: Run, models: Sequence[Model], graders: Sequence[Grader], display: Display, until: str) -> None:
-    """The stages that need a cluster: experts, scores of the unmerged models, search, confirmation."""
-    with Bench(run.recipe, str(models[0].path), graders) as bench:
-        missing = experts.missing(models)
-        if missing:
-            with _stage(run, display, "experts", f"{len(missing)} to train: {', '.join(m.name for m in missing)}"):
-                bench.open()
-                experts.train(run, missing, display)
-        if until == "train":
-            return
-        _enter(run, models, graders)
-        targets = _unscored(run, models)
-        if targets:
-            with _stage(run, display, "score", f"{len(targets)} unmerged models"), display.bars():
-                score_models(run, bench.pool(), targets, graders, display.bar("models", len(targets)))
-        _fix_reference(run)
-        plans = searches.plan_searches(run, models, graders)
-        if searches.unfinished(run.store, plans):
-            what = f"{run.recipe.search.candidates} candidates by {', '.join(plan.name for plan in plans)}"
-            with _stage(run, display, "search", what):
-                searches.search_under_tune(run, plans, bench.pool(), display)
-        if until == "search":
-            return
-        chosen = _to_confirm(run, models)
-        if chosen:
-            with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
-                confirm(run, bench.pool(), chosen, graders, display.bar("points", len(chosen)))
+def _make(
+    run: Run,
+    known: Sequence[Model],
+    graders: Sequence[Grader],
+    bench: Bench,
+    contents: Mapping[str, str],
+    display: Display,
+) -> None:
+    """The models that do not exist yet, and the scores that earlier searches of this run have given them."""
+    missing = experts.missing(experts.scored(run.recipe, known))
+    if missing:
+        with _stage(run, display, "experts", f"{len(missing)} to make: {', '.join(m.name for m in missing)}"):
+            bench.open()
+
+            def search(model: Model) -> None:
+                earlier.search(run, model, known, graders, bench, contents, display)
+                bench.release()  # evaluator actors hold processors that trainings wait for
+
+            make(run, missing, known, graders, display, search)
+    earlier.take_over(run, experts.scored(run.recipe, known), contents, run.path / earlier.FOLDER)
+
+
+def compute(
+    run: Run, models: Sequence[Model], graders: Sequence[Grader], bench: Bench, display: Display, until: str
+) -> None:
+    """The stages after the models exist: scores of the unmerged, search, confirmation."""
+    _enter(run, models, graders)
+    targets = _unscored(run, models)
+    if targets:
+        with _stage(run, display, "score", f"{len(targets)} unmerged models"), display.bars():
+            score_models(run, bench.pool(), targets, graders, display.bar("models", len(targets)))
+    _fix_reference(run)
+    plans = searches.plan_searches(run, models, graders)
+    if searches.unfinished(run.store, plans):
+        what = f"{run.recipe.search.candidates} candidates by {', '.join(plan.name for plan in plans)}"
+        with _stage(run, display, "search", what):
+            searches.search_under_tune(run, plans, bench.pool(), display)
+    if until == "search":
+        return
+    chosen = _to_confirm(run, models)
+    if chosen:
+        with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
+            confirm(run, bench.pool(), chosen, graders, display.bar("points", len(chosen)))
 
 
 def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_
 from search._recipe.judges import JudgeSpec, with_judges
 from search._recipe.judges import problems as judge_problems
 from search._recipe.lock import fingerprint
-from search._recipe.matrix import expand
+from search._recipe.matrix import Scalar, expand
 from search._recipe.models import (
     ClusterSpec,
     DataSource,
@@ -138,6 +138,8 @@ class Recipe(Section):
     _origin: Origin = PrivateAttr()
     _directory: Path = PrivateAttr()
     _grid: Grid | None = PrivateAttr(None)
+    _axes: Mapping[str, Mapping[str, Scalar]] = PrivateAttr({})
+    _earlier: str = PrivateAttr("")
 
     @property
     def directory(self) -> Path:
@@ -153,6 +155,24 @@ class Recipe(Section):
     def grid(self) -> Grid | None:
         """Objective and language of each expert of the search, where coefficients are factorized."""
         return self._grid
+
+    @property
+    def earlier(self) -> str:
+        """The name among `searches` of the search that this recipe is for; "" for the recipe as it is written."""
+        return self._earlier
+
+    def competes(self, name: str) -> bool:
+        """Whether a model is scored for the front: in an earlier search only the base and what is searched over."""
+        return not self._earlier or name == "base" or name in self.search.experts
+
+    def for_search(self, name: str) -> Recipe:
+        """The recipe with one of `searches` in place of `search`."""
+        spec = self.searches[name]
+        found = self.model_copy(update={"search": spec})
+        found._earlier = name
+        factorized = spec.coefficients == "factorized"
+        found._grid = grid_of(spec.experts, self.experts, self._axes) if factorized else None
+        return found
 
     def resolve(self, path: str) -> str:
         """A path of the recipe as an absolute one; a hub id as its snapshot in the hub cache.
@@ -191,7 +211,7 @@ class Recipe(Section):
         return self.experts[name] if name in self.experts else self.baselines[name]
 
     def mixture(self, name: str) -> Mapping[str, float]:
-        """Data -> share of a trained model; of one that takes a mixture which is not found yet, the one to begin with."""
+        """Data -> share of a trained model; where a remix run finds it, the mixture that this run begins with."""
         mix = self.entry(name).mix  # type: ignore[union-attr]  # the caller names a training
         return self.mixture(mix.from_) if isinstance(mix, MixFrom) else mix
 
@@ -231,6 +251,7 @@ class Recipe(Section):
             "format": LOCK_FORMAT,
             "fingerprint": fingerprint(dump),
             "directory": str(self._directory),
+            "earlier": self._earlier,
             "recipe": dump,
         }
 
@@ -272,7 +293,8 @@ def _original_directory(lock: Path) -> Path | None:
 
 def _validated(document: Document, directory: Path) -> Recipe:
     raw = dict(document.value)
-    expanded = {section: expand(document, section) for section in ("experts", "baselines", "searches") if section in raw}
+    sections = ("experts", "baselines", "searches")
+    expanded = {section: expand(document, section) for section in sections if section in raw}
     for section, result in expanded.items():
         if isinstance(raw[section], dict):
             raw[section] = result.value
@@ -285,6 +307,7 @@ def _validated(document: Document, directory: Path) -> Recipe:
     if problems:
         # A broken matrix leaves out entries that are meant to be there.
         names |= {"experts": None, "models": None, "searches": None}
+    grids: dict[KeyPath, Grid] = {}
     try:
         recipe = Recipe.model_validate(raw, context=names)
     except ValidationError as error:
@@ -293,14 +316,17 @@ def _validated(document: Document, directory: Path) -> Recipe:
         problems += _clashes(recipe, origin)
         recipe = with_judges(_completed(recipe), directory)
         problems += training_problems(recipe, origin) + judge_problems(recipe, origin)
-        try:
-            factorized = recipe.search.coefficients == "factorized" and not problems
-            grid = grid_of(recipe.search.experts, recipe.experts, expanded["experts"].axes) if factorized else None
-        except FactorError as error:
-            problems.append(origin.problem(("search", "coefficients"), error.rule, error.value, error.remedy))
+        axes = expanded["experts"].axes
+        searches = [(("search",), recipe.search), *((("searches", n), spec) for n, spec in recipe.searches.items())]
+        for path, spec in searches:
+            try:
+                if spec.coefficients == "factorized" and not problems:
+                    grids[path] = grid_of(spec.experts, recipe.experts, axes)
+            except FactorError as error:
+                problems.append(origin.problem((*path, "coefficients"), error.rule, error.value, error.remedy))
     if problems:
         raise UserError(sorted(problems, key=lambda problem: problem.line or 0))
-    recipe._origin, recipe._directory, recipe._grid = origin, directory, grid
+    recipe._origin, recipe._directory, recipe._axes, recipe._grid = origin, directory, axes, grids.get(("search",))
     return recipe
 
 
@@ -350,7 +376,6 @@ def _clashes(recipe: Recipe, origin: Origin) -> list[Problem]:
     for name in recipe.baselines:
         if name in recipe.experts:
             problems.append(origin.problem(("baselines", name), "an expert has this name too", None, "rename one"))
-    return problems
     for name, spec in recipe.searches.items():
         if not spec.experts:
             rule = "must name its experts"

@@ -15,7 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .experts import Model, fresh
+from ._training.execute import fresh
+from .experts import Model
 from .layers import run_groups
 from .method_race import LAGGING, Standings, race_methods, scheduler, standings
 from .objective import Grader

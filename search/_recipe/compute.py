@@ -1,14 +1,15 @@
 """What a training costs, before it is run: the unit in which `steps: match` compares trainings.
 
-Counted is the arithmetic of a decoder with N parameters on T tokens, as usual (Kaplan et al. 2020, arXiv:2001.08361,
-section 2.1): a forward pass takes 2 N T operations, a backward pass 4 N T, and half of that where the weights themselves
-have no gradient (LoRA). N is the base's for every model of a recipe, and how long sequences are is not known before data
-is tokenized; so the unit is one sequence of full supervised fine-tuning, and all sequences count as equally long. What
+Counted is the arithmetic of a decoder with N parameters on T tokens (Kaplan et al. 2020, arXiv:2001.08361, section
+2.1): a forward pass takes 2 N T operations, a backward pass 4 N T, and half of that where the weights themselves have
+no gradient (LoRA). N is the base's for every model of a recipe, and how long sequences are is not known before data is
+tokenized; so the unit is one sequence of full supervised fine-tuning, and all sequences count as equally long. What
 trainings really took (tokens, FLOPs) stands in the report, beside the ratio that a match came to.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from search._recipe.training import Training
@@ -34,6 +35,6 @@ def per_sequence(training: Training) -> float:
     return learn / SFT
 
 
-def total(trainings: Iterable[Training]) -> float:
-    """Cost of trainings whose steps are numbers, in sequences of full fine-tuning."""
-    return sum(int(training.steps) * training.batch * per_sequence(training) for training in trainings)  # type: ignore[attr-defined]  # both kinds of trainings have steps
+def total(trainings: Iterable[tuple[Training, int]]) -> float:
+    """Cost of trainings with their steps, in sequences of full fine-tuning."""
+    return math.fsum(steps * training.batch * per_sequence(training) for training, steps in trainings)

@@ -67,8 +67,8 @@ class TrainingSource(DataSource):
     """Data to train on.
 
     Attributes:
-        contamination: "allow" = rows that are items of an evaluator too, or nearly, are counted and reported, and do not
-            stop the run (`search._check.contamination`).
+        contamination: "allow" = rows that are items of an evaluator too, or nearly, are counted and reported, and do
+            not stop the run (`search._check.contamination`).
     """
 
     contamination: Annotated[Literal["refuse", "allow"], one_of("refuse", "allow")] = "refuse"

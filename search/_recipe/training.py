@@ -103,11 +103,14 @@ class Training(Section):
     """
 
     trainer: Annotated[str, plugin("trainers")] = "sft"
-    from_: Annotated[
-        Annotated[Annotated[str, reference("models", "model")], Tag("<text>")]
-        | Annotated[FrontPick, Tag("<FrontPick>")],
-        Discriminator(_start),
-    ] | None = Field(None, alias="from")
+    from_: (
+        Annotated[
+            Annotated[Annotated[str, reference("models", "model")], Tag("<text>")]
+            | Annotated[FrontPick, Tag("<FrontPick>")],
+            Discriminator(_start),
+        ]
+        | None
+    ) = Field(None, alias="from")
     mix: Annotated[
         Annotated[Shares, Tag("<mix>")] | Annotated[MixFrom, Tag("<MixFrom>")],
         Discriminator(_mixture),
@@ -131,6 +134,7 @@ class Training(Section):
     concurrency: Annotated[int, whole(0, 10**4, "write a number of trials, 0 for as many as fit")] = 0
     holdout: Annotated[float, number(0, 0.5, "write a share such as 0.1", open_low=True)] = tuning.HOLDOUT
     keep: Annotated[Literal["best", "all"], one_of("best", "all")] = "best"
+    steps: int | Literal["match"] = 500
 
 
 def _steps(value: Any, *, match: bool) -> Any:
@@ -160,12 +164,11 @@ class TrainedBaseline(Training):
 
 
 def _kind_of(trained: str) -> Discriminator:
-    tags = {ExistingExpert: "<ExistingExpert>", MergedExpert: "<MergedExpert>", FrontPick: "<FrontPick>"}
-
     def kind(value: Any) -> str:
         if isinstance(value, dict):
             return next((tag for key, tag in KINDS.items() if key in value), f"<{trained}>")
-        return tags.get(type(value), f"<{trained}>")
+        given = isinstance(value, (ExistingExpert, MergedExpert, FrontPick))
+        return f"<{type(value).__name__}>" if given else f"<{trained}>"
 
     return Discriminator(kind)
 

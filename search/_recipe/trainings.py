@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -179,17 +180,16 @@ def matched_steps(recipe: Recipe, name: str) -> int:
     """Steps of a baseline that has `steps: match`, rounded to whole steps; 0 if its ancestors spent all."""
     entries: Mapping[str, Any] = dict(recipe.experts) | dict(recipe.baselines)
 
-    def trained(names: tuple[str, ...]) -> list[Training]:
+    def trained(names: tuple[str, ...]) -> list[tuple[Training, int]]:
         steps = chains.closure(recipe, names)
         found = [entries[step.name] for step in steps if step.kind == "model"]
-        return [entry for entry in found if isinstance(entry, Training)]
+        return [(entry, entry.steps) for entry in found if isinstance(entry, Training) and entry.steps != "match"]
 
     baseline = entries[name]
     parents = tuple(step.name for step in chains.graph(recipe)[chains.Step("model", name)] if step.kind == "model")
-    spent = compute.total(entry for entry in trained(parents) if entry.steps != "match")  # type: ignore[attr-defined]  # both kinds of trainings have steps
-    experts = compute.total(entry for entry in trained(recipe.search.experts) if entry.steps != "match")  # type: ignore[attr-defined]  # see above
-    left = (experts - spent) / (compute.per_sequence(baseline) * baseline.batch)
-    return max(0, -int(-left // 1))
+    left = compute.total(trained(recipe.search.experts)) - compute.total(trained(parents))
+    steps: float = left / (compute.per_sequence(baseline) * baseline.batch)
+    return max(0, math.ceil(steps - 1e-9))
 
 
 def _merged(origin: Origin, path: KeyPath, fixed: FixedMerge) -> Iterator[Problem]:

@@ -29,9 +29,6 @@ from search.recipe import ExistingExpert, MergedExpert, Recipe
 from trainers._types import TrainSpec
 
 
-
-
-
 def plan(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> tuple[Model, ...]:
     """All models of a recipe, with the steps on the way to them.
 
@@ -125,9 +122,7 @@ class _Planner:
         made = {"merge": [merge.method, to_json(merge), merge.seed], "of": [model.hash for model in models]}
         address = _hash(["merged", made, dtype, self.hashes["base"]])
         onto = self.found["base"].path
-        return Model(
-            name, kind, self.folder / address, address, "merged", parents, merge=merge, dtype=dtype, onto=onto
-        )
+        return Model(name, kind, self.folder / address, address, "merged", parents, merge=merge, dtype=dtype, onto=onto)
 
     def _picked(self, name: str, kind: str, pick: FrontPick) -> Model:
         experts = self.recipe.searches[pick.front].experts
@@ -150,9 +145,7 @@ class _Planner:
             pick=pick.pick,
         )
 
-    def _address(
-        self, trainer: str, spec: TrainSpec, start: Model, mixture: str | None, tuning: Tuning | None
-    ) -> str:
+    def _address(self, trainer: str, spec: TrainSpec, start: Model, mixture: str | None, tuning: Tuning | None) -> str:
         neutral = asdict(replace(spec, base=start.hash))
         for source in neutral["sources"]:
             source["files"] = [self.hashes[input_name("data", source["name"], file)] for file in source["files"]]

@@ -24,14 +24,16 @@ def folder(run: Run, model: Model) -> Path:
 
 
 def promote(run: Run, model: Model, trials: Sequence[Trial], best: Trial) -> None:
-    """Put the best trial's checkpoint where the model belongs, with `tuning.json`: what was tried and what came of it."""
+    """Put the best trial's checkpoint where the model belongs, with `tuning.json`: all that was tried."""
     assert model.tuning is not None
     source = folder(run, model) / f"{best.number:03d}"
-    made = model.path.with_name(f".{model.path.name}.{os.getpid()}.part")
-    shutil.rmtree(made, ignore_errors=True)
+    # One name for all drivers: what a kill left half-way is gone on with.
+    made = model.path.with_name(f".{model.path.name}.part")
     if model.tuning.keep_all:
+        shutil.rmtree(made, ignore_errors=True)
         shutil.copytree(source, made, copy_function=_link)
-    else:
+    elif source.exists():
+        shutil.rmtree(made, ignore_errors=True)
         source.rename(made)
     facts = {
         "metric": model.tuning.metric,

@@ -34,7 +34,12 @@ class Trainings:
     """The work (`cluster.trials.Work`) of one Tune run."""
 
     def __init__(
-        self, run: Run, models: Iterable[Model], known: Iterable[Model], split: Mapping[str, TrainSpec], live: LiveTrainings
+        self,
+        run: Run,
+        models: Iterable[Model],
+        known: Iterable[Model],
+        split: Mapping[str, TrainSpec],
+        live: LiveTrainings,
     ) -> None:
         """Nothing has begun.
 
@@ -57,7 +62,8 @@ class Trainings:
             if model.tuning is not None
         }
         self._interrupted = {
-            name: [trial.number for trial in trials if trial.state == "RUNNING"] for name, trials in self._trials.items()
+            name: [trial.number for trial in trials if trial.state == "RUNNING"]
+            for name, trials in self._trials.items()
         }
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
@@ -129,14 +135,18 @@ class Trainings:
 
     def _spec(self, model: Model, number: int) -> TrainSpec:
         """The training of a trial: the recipe's with the tuned settings, on the rows that are not held out."""
-        entry = self.run.recipe.entry(model.name)
-        assert isinstance(entry, Training)
+        entry = self._entry(model)
         assert model.spec is not None
         for key, value in self._known(model, number).params.items():
             entry = override(entry, key, value)
         spec = spec_of(self.run.recipe, model.name, model.spec.base, entry)
         sources = self.split[model.name].sources if model.name in self.split else self._mixed(model).sources
         return replace(spec, sources=sources)
+
+    def _entry(self, model: Model) -> Training:
+        entry = self.run.recipe.entry(model.name)
+        assert isinstance(entry, Training)
+        return entry
 
     def _mixed(self, model: Model) -> TrainSpec:
         assert model.spec is not None

@@ -25,13 +25,11 @@ def spec_of(recipe: Recipe, name: str, base: str, training: Training | None = No
     """
     entry = training if training is not None else recipe.entry(name)
     assert isinstance(entry, Training)
-    steps = entry.steps if isinstance(entry.steps, int) else recipe.steps(name)  # type: ignore[attr-defined]  # both kinds of trainings have steps
+    steps = entry.steps if isinstance(entry.steps, int) else recipe.steps(name)
     return TrainSpec(
         base=base,
         sources=tuple(
-            _source(recipe, data, recipe.data[data], share)
-            for data, share in recipe.mixture(name).items()
-            if share > 0
+            _source(recipe, data, recipe.data[data], share) for data, share in recipe.mixture(name).items() if share > 0
         ),
         languages=tuple(entry.languages),
         steps=steps,

@@ -73,6 +73,7 @@ def ask(tuning: Tuning, known: Sequence[Trial], seed: int, name: str) -> dict[st
         name: of the model; two models with one seed do not try the same points.
     """
     import optuna
+    from optuna.study import StudyDirection
     from optuna.trial import TrialState, create_trial
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -85,7 +86,7 @@ def ask(tuning: Tuning, known: Sequence[Trial], seed: int, name: str) -> dict[st
         constant_liar=True,
         n_startup_trials=max(3, min(10, tuning.trials // 2)),
     )
-    way = "minimize" if tuning.direction == "min" else "maximize"
+    way = StudyDirection.MINIMIZE if tuning.direction == "min" else StudyDirection.MAXIMIZE
     study = optuna.create_study(sampler=sampler, direction=way)
     states = {"COMPLETE": TrialState.COMPLETE, "STOPPED": TrialState.PRUNED, "FAILED": TrialState.FAIL}
     for trial in known:

@@ -8,8 +8,10 @@ beside the training's own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,7 @@ class _Loop:
         if self.measure is None:
             _train(config, report)
             return
-        from os import environ
-
-        first = environ.get("RANK", "0") == "0"
+        first = os.environ.get("RANK", "0") == "0"
         measure = self.measure.load() if first else None
         steps = config["spec"]["steps"]
         rungs = rungs_of(steps)
@@ -103,10 +103,8 @@ def _until(config: dict[str, Any], report: Report, step: int) -> Path:
             raise _Pause
         report(metrics)
 
-    try:
+    with suppress(_Pause):
         _train(config, watched)
-    except _Pause:
-        pass
     return Path(config["work"]) / f"checkpoint-{step}"
 
 
@@ -126,13 +124,11 @@ def _train(config: dict[str, Any], report: Report) -> None:
 
 def plain(name: str, trainer: str, spec: Any, placement: Any, out: Path, work: Path) -> dict[str, Any]:
     """The configuration of a training that is carried out once, as `trial` reads it."""
-    from dataclasses import asdict
-
     return {
         "name": name,
         "trainer": trainer,
         "spec": asdict(spec),
-        "placement": asdict(replace(placement)),
+        "placement": asdict(placement),
         "out": str(out),
         "work": str(work),
         "run": out.name,
