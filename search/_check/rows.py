@@ -92,7 +92,7 @@ def _read(recipe: Recipe, name: str, source: DataSource, seen: _Seen, trainers: 
         rule = f"training data for {', '.join(trainers)} has {', '.join(known)}"
         return [recipe.problem((*path, "columns", foreign[0]), rule, shown(foreign[0]), "remove the column")]
     try:
-        rows = list(itertools.islice(_rows(recipe, source), ROWS + 1))
+        rows = list(itertools.islice(rows_of(recipe, source), ROWS + 1))
     except Exception as error:  # parsers, hub and file systems share no base class; the remedy is the same for all
         cause = error.__cause__ or error
         text = (str(cause).strip() or type(cause).__name__).splitlines()[0]
@@ -150,7 +150,8 @@ def _no_column(
     return recipe.problem(where, rule, shown(theirs), remedy)
 
 
-def _rows(recipe: Recipe, source: DataSource) -> Iterator[Mapping[str, Any]]:
+def rows_of(recipe: Recipe, source: DataSource) -> Iterator[Mapping[str, Any]]:
+    """The rows of a source, one after the other, as `datasets` reads them."""
     from datasets import load_dataset
 
     resolved = recipe.source(source)

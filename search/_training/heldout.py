@@ -79,8 +79,9 @@ def split(spec: TrainSpec, share: float, folder: Path) -> tuple[TrainSpec, tuple
 
 
 def _rows(source: Source) -> list[Mapping[str, Any]]:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
 
+    disable_progress_bars()
     options: dict[str, Any] = {"data_files": list(source.files)} if source.files else {}
     return list(_each(load_dataset(source.path, split="train" if source.files else source.split, **options)))
 

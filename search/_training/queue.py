@@ -17,7 +17,7 @@ from search._recipe.training import Training
 from search._recipe.trainings import override
 from search._training import promote, tuner
 from search._training.live import LiveTrainings
-from search._training.model import Model, is_made, record_of
+from search._training.model import Model, is_made
 from search._training.seal import seal
 from search._training.specs import spec_of
 from search._training.worker import plain, rungs_of
@@ -266,11 +266,15 @@ def with_mixture(spec: TrainSpec, found: Model | None) -> TrainSpec:
     """A training with the mixture that a remix run found; without one, as it is."""
     if found is None:
         return spec
-    record = record_of(found)
-    assert record is not None, f"{found.name} is not made"
-    shares: Mapping[str, float] = record["mixture"]
-    sources = tuple(replace(source, probability=shares[source.name]) for source in spec.sources)
-    return replace(spec, sources=tuple(source for source in sources if source.probability > 0))
+    from trainers._mixture import read_mixture
+
+    by_name = {source.name: source for source in spec.sources}
+    sources = tuple(
+        replace(by_name[domain.source], probability=domain.probability, languages=domain.languages)
+        for domain in read_mixture(str(found.path))
+        if domain.probability > 0
+    )
+    return replace(spec, sources=sources)
 
 
 def _made_of(model: Model) -> tuple[str, ...]:
