@@ -40,10 +40,12 @@ class Mixture(NamedTuple):
     Attributes:
         rows: the trainer's columns, and ``group``, an index into `groups`.
         groups: pairs (source, language) of all rows of the sources; the language is "" where the data do not say.
+        sizes: rows of each group that can be drawn.
     """
 
     rows: Dataset
     groups: tuple[tuple[str, str], ...]
+    sizes: tuple[int, ...]
 
 
 def load_source(source: Source, columns: Columns, languages: Sequence[str]) -> Table:
@@ -142,10 +144,12 @@ def mixture(spec: TrainSpec, columns: Columns, copies: int = 1) -> Mixture:
     groups, marked = _groups(spec.sources, tables)
     starts = np.cumsum([0, *(len(table.rows) for table in tables)])
     places = np.empty(len(draws), dtype=np.int64)
+    sizes = np.zeros(len(groups), dtype=np.int64)
     for source, table in enumerate(tables):
+        sizes += np.bincount(np.asarray(marked[source]["group"])[table.kept], minlength=len(groups))
         mine = draws[:, 0] == source
         places[mine] = starts[source] + table.kept[draws[mine, 1]]
-    return Mixture(concatenate_datasets(marked).select(np.repeat(places, copies)), groups)
+    return Mixture(concatenate_datasets(marked).select(np.repeat(places, copies)), groups, tuple(sizes.tolist()))
 
 
 def _groups(sources: Sequence[Source], tables: Sequence[Table]) -> tuple[tuple[tuple[str, str], ...], list[Dataset]]:

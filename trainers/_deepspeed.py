@@ -43,7 +43,7 @@ def process_group() -> Iterator[tuple[int, int]]:
     try:
         yield torch.distributed.get_rank(), torch.distributed.get_world_size()
     finally:
-        _forget()
+        forget()
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
@@ -77,7 +77,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Let go of what accelerate and transformers keep of a training, so that this process can start another one."""
     from accelerate.state import AcceleratorState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 

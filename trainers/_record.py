@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._costs import Costs, flops, parameters, peaks
+from ._costs import flops, parameters, peaks
 from ._deepspeed import sum_over_workers
-from ._tally import by_source_and_language
+from ._tally import by_source_and_language, shares
 from ._types import Placement, TrainSpec
 
+if TYPE_CHECKING:
+    from ._run import Fitted
+
+_PEAKS = ("peak_rss_bytes", "peak_device_bytes")
 _NO_CURVES = ("step", "epoch", "loss", "learning_rate", "total_flos", "num_tokens", "num_input_tokens_seen")
 
 
@@ -19,30 +23,19 @@ def record(
     name: str,
     spec: TrainSpec,
     placement: Placement,
-    trainer: Any,
-    groups: Sequence[tuple[str, str]],
-    costs: Costs,
-    *,
-    resumed_at: int | None,
+    fitted: Fitted,
     workers: int,
-    more_forward: float,
 ) -> dict[str, Any]:
-    """The record of a finished training; call on every worker.
+    """The record of a finished training, with the keys that docs/trainers.md lists; call on every worker.
 
     Args:
         name: of the trainer.
         spec: as given.
         placement: as given.
-        trainer: of transformers, after its last step.
-        groups: pairs (source, language) that the rows of ``trainer.counted`` stand for.
-        costs: the meter.
-        resumed_at: step of the checkpoint that this life went on from.
+        fitted: what was trained.
         workers: how many.
-        more_forward: see `flops`.
-
-    Returns:
-        What docs/trainers.md lists.
     """
+    trainer, groups, more_forward = fitted.built
     counted = sum_over_workers(trainer.counted)
     count = parameters(trainer.accelerator.unwrap_model(trainer.model_wrapped))
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -59,9 +52,9 @@ def record(
         **by_source_and_language(groups, counted.tolist()),
         "parameters": {key: count[key] for key in ("all", "trained")},
         "flops": flops(count, tokens, more_forward),
-        **costs.total(),
+        **fitted.costs.total(),
         **peaks(),
-        "resumed_at": resumed_at,
+        "resumed_at": fitted.resumed_at,
         "workers": workers,
     }
 
@@ -75,3 +68,38 @@ def curves(logs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
         for name, values in found.items()
         if all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
     }
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """One record of two trainings that followed each other; the costs of the second hold those of the first.
+
+    The curves keep their own steps: ``first/..`` and ``second/..``.
+    """
+    tallies = {
+        key: {
+            name: _added(first[key].get(name, {}), second[key].get(name, {})) for name in {**first[key], **second[key]}
+        }
+        for key in ("tokens", "languages")
+    }
+    peaks = {key: max((r[key] for r in (first, second) if r[key] is not None), default=None) for key in _PEAKS}
+    resumed = second["resumed_at"]
+    return {
+        **second,
+        **tallies,
+        **peaks,
+        "shares": shares(tallies["tokens"]),
+        "steps": first["steps"] + second["steps"],
+        "step": [*first["step"], *(first["steps"] + step for step in second["step"])],
+        **{key: [*first[key], *second[key]] for key in ("loss", "learning_rate")},
+        "curves": {
+            f"{which}/{name}": values
+            for which, part in (("first", first), ("second", second))
+            for name, values in part["curves"].items()
+        },
+        "flops": first["flops"] + second["flops"],
+        "resumed_at": first["resumed_at"] if resumed is None else first["steps"] + resumed,
+    }
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}

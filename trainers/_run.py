@@ -86,17 +86,7 @@ def run(
 
         fitted = fit(at, build, report)
         trainer = fitted.built.trainer
-        made = record(
-            name,
-            spec,
-            placement,
-            trainer,
-            fitted.built.groups,
-            fitted.costs,
-            resumed_at=fitted.resumed_at,
-            workers=at.workers,
-            more_forward=fitted.built.more_forward,
-        )
+        made = record(name, spec, placement, fitted, at.workers)
         save(at, spec.base, trainer, trainer.processing_class, Path(out), made)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,13 +37,14 @@ def counting(trainer: Any) -> Any:
 
 
 class CompletionCollator:
-    """TRL's padding, plus ``tally`` (see `tally_of`)."""
+    """TRL's padding, plus ``tally`` (see `tally_of`) and, if asked for, ``group``: (samples,)."""
 
-    def __init__(self, pad_token_id: int, groups: int) -> None:
+    def __init__(self, pad_token_id: int, groups: int, *, with_groups: bool = False) -> None:
         from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
         self.pad = DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
         self.groups = groups
+        self.with_groups = with_groups
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         counts = [
@@ -51,7 +52,8 @@ class CompletionCollator:
             for row in rows
         ]
         batch = self.pad([{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows])
-        return {**batch, "tally": tally_of(self.groups, counts)}
+        marks = {"group": torch.tensor([row["group"] for row in rows])} if self.with_groups else {}
+        return {**batch, **marks, "tally": tally_of(self.groups, counts)}
 
 
 class PreferenceCollator:
@@ -83,7 +85,7 @@ def by_source_and_language(groups: Sequence[tuple[str, str]], counted: Sequence[
 
     Returns:
         ``tokens``: source -> count of each of TALLY; ``languages``: the same by language, those that the data do not
-        name left out; ``shares``: ``samples``, ``tokens`` and ``loss_tokens`` -> source -> exact share of the whole.
+        name left out; ``shares``: see `shares`.
     """
     sources: dict[str, dict[str, int]] = {}
     languages: dict[str, dict[str, int]] = {}
@@ -93,10 +95,15 @@ def by_source_and_language(groups: Sequence[tuple[str, str]], counted: Sequence[
             for key, count in zip(TALLY, counts, strict=True):
                 entry[key] += int(count)
     languages.pop("", None)
-    shares = {}
-    for key in TALLY[:3]:
-        total = sum(entry[key] for entry in sources.values())
-        shares[key] = {name: entry[key] / total if total else 0.0 for name, entry in sources.items()}
     # A language that the filter keeps out was never drawn.
     languages = {name: entry for name, entry in languages.items() if entry["samples"]}
-    return {"tokens": sources, "languages": languages, "shares": shares}
+    return {"tokens": sources, "languages": languages, "shares": shares(sources)}
+
+
+def shares(sources: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
+    """From counts by source: ``samples``, ``tokens`` and ``loss_tokens`` -> source -> exact share of the whole."""
+    found = {}
+    for key in TALLY[:3]:
+        total = sum(entry[key] for entry in sources.values())
+        found[key] = {name: entry[key] / total if total else 0.0 for name, entry in sources.items()}
+    return found

@@ -45,10 +45,11 @@ def sft(
         InputError: the spec, the layout, the data or `out` cannot be used.
         TrainingError: the loss is no longer finite, or the disk is full.
     """
-    run("sft", spec, placement, _build, out=out, work=work, report=report, threads=threads)
+    run("sft", spec, placement, build, out=out, work=work, report=report, threads=threads)
 
 
-def _build(at: Workplace) -> Built:
+def build(at: Workplace) -> Built:
+    """The trainer of one worker."""
     from trl import SFTConfig, SFTTrainer
 
     from ._data import mixture
@@ -64,7 +65,7 @@ def _build(at: Workplace) -> Built:
         completion_only_loss=True,
     )
     tokenizer = at.tokenizer()
-    rows, groups = mixture(at.spec, COLUMNS)
+    rows, groups, _ = mixture(at.spec, COLUMNS)
     trainer = counting(SFTTrainer)(
         model=at.model(),
         args=arguments,

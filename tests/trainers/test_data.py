@@ -47,7 +47,7 @@ def test_the_number_of_samples_does_not_depend_on_the_weights(tmp_path: Path, pr
         write_rows(tmp_path / "few.jsonl", letters("few", 5)),
         write_rows(tmp_path / "many.jsonl", letters("many", 300)),
     )
-    rows, groups = mixture(
+    rows, groups, _ = mixture(
         spec("unused", source("few", few, probability), source("many", many, 1 - probability), steps=7, batch=6),
         COLUMNS,
     )
@@ -60,8 +60,9 @@ def test_the_language_filter(tmp_path: Path) -> None:
     rows, kept, _ = load_source(source("a", file), COLUMNS, ("fr", "hi"))
     assert len(rows) == 90
     assert sorted(kept) == [row for row in range(90) if row % 3]
-    drawn, groups = mixture(spec("unused", source("a", file), languages=("hi",), steps=3, batch=10), COLUMNS)
+    drawn, groups, sizes = mixture(spec("unused", source("a", file), languages=("hi",), steps=3, batch=10), COLUMNS)
     assert groups == (("a", "en"), ("a", "fr"), ("a", "hi"))
+    assert sizes == (0, 0, 30)
     assert set(drawn["group"]) == {2}
     assert set(drawn["prompt"]) == {
         row["prompt"] for row in letters("x", 90, ("en", "fr", "hi")) if row["language"] == "hi"
