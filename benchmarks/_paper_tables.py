@@ -149,7 +149,7 @@ TAIL = """
 ## What this says, and what it does not
 
 It shows that the grid runs as one recipe: two stages of training, a chain through a merge, three searches, matched
-mixes. It does not show which method wins on real models: base, tasks and faults are made so that safety and general ability
-trade off, trainings are short (tens of steps), and three seeds give wide intervals. A model that refuses more is safer
-here by definition; look at over-refusal beside it.
+mixes. It does not show which method wins on real models: base, tasks and faults are made so that safety and general
+ability trade off, trainings are short (tens of steps), and three seeds give wide intervals. A model that refuses more
+is safer here by definition; look at over-refusal beside it.
 """

@@ -96,9 +96,11 @@ class LiveTrainings:
     def report(self, index: int, metrics: Mapping[str, Any]) -> None:
         """A worker reported."""
         row = self._rows[index]
+        before = row.step
         row.report(metrics)
         now = time.monotonic()
-        if not self._display.live and (now - row.said >= PLAIN_EVERY_S or row.step == row.steps):
+        due = now - row.said >= PLAIN_EVERY_S or row.step == row.steps
+        if not self._display.live and due and row.step != before:
             row.said = now
             self._display.line(row.line())
 
