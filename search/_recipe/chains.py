@@ -97,6 +97,8 @@ def problems(recipe: Recipe, origin: Origin) -> list[Problem]:
     looped = cycle(graph(recipe))
     if looped:
         first = next(step for step in looped if step.kind == "model")
+        place = looped.index(first)
+        looped = (*looped[place:-1], *looped[:place], first)
         section = "experts" if first.name in recipe.experts else "baselines"
         rule = f"is made of itself: {' -> '.join(map(str, looped))}"
         found.append(origin.problem((section, first.name), rule, None, "start one of them from something else"))

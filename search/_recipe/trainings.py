@@ -97,11 +97,12 @@ def merge_of(fixed: FixedMerge) -> Merge:
 
 def _options(origin: Origin, path: KeyPath, model: Training) -> Iterator[Problem]:
     from trainers._errors import InputError
-    from trainers._schema import check_options
+    from trainers._schema import check_options, options_of
 
     try:
         tuned = {} if model.tune is None else {key: tuning.ends(of)[0] for key, of in model.tune.items()}
-        own = {key: value for key, value in tuned.items() if key not in (*tuning.FIELDS, *tuning.LORA)}
+        known = [option.name for option in options_of(model.trainer)]
+        own = {key: value for key, value in tuned.items() if key in known}
         check_options(model.trainer, {**own, **model.options})
     except InputError as error:
         where = next((key for key in model.options if f"'{key}'" in str(error) or f"{key} of" in str(error)), None)

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import UserError
 from search._recipe.training import LoraSpec, Training
 from search._recipe.tuning import TuneRange
 from search.recipe import load_recipe, parse_recipe

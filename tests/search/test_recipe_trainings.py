@@ -64,7 +64,11 @@ def changed(old: str, new: str) -> str:
 REFUSED = [
     ("from: soup", "from: aligned", "experts.aligned: is made of itself: aligned -> aligned"),
     ("{general: 0.4, safety: 0.6}", "{general: 0.4, aligned: 0.6}", "is made of itself: soup -> aligned -> soup"),
-    ("first: {experts: [general, safety]", "first: {experts: [general, late]", "-> search first ->"),
+    (
+        "first: {experts: [general, safety]",
+        "first: {experts: [general, late]",
+        "late -> pick first:best-safety -> search first -> late",
+    ),
     ("{from: weighed}", "{from: general}", "a mixture comes from a training with trainer: remix, got general"),
     ("from: soup", "from: weighed", "weighed makes a mixture and no model (trainer: remix)"),
     ("pick: knee", "pick: nee", "must be knee, safest or best-OBJECTIVE, got 'nee'; did you mean 'knee'?"),

@@ -56,7 +56,7 @@ def test_the_next_settings_are_in_the_space_and_a_function_of_the_events() -> No
 
 @pytest.mark.parametrize(("direction", "side"), [("max", 1e-4), ("min", 1e-3)])
 def test_it_goes_where_trials_were_good(direction: Any, side: float) -> None:
-    """The metric rises with the rate: a search for the highest ends at the upper end, one for the lowest at the lower."""
+    """The metric is the rate: a search for the highest ends at the upper end, one for the lowest at the lower."""
     space = (("learning_rate", ("range", (1e-5, 1e-2, True))),)
     tuning = Tuning(space, 40, False, "safety", direction, 0, 0.0, False)
     known: list[Trial] = []
@@ -69,7 +69,7 @@ def test_it_goes_where_trials_were_good(direction: Any, side: float) -> None:
 
 
 def test_the_better_half_of_those_that_came_to_a_rung_goes_on() -> None:
-    places = dict.fromkeys(range(1, 5), {4: 0, 8: 1})
+    places = {number: {4: 0, 8: 1} for number in range(1, 5)}
 
     def lagging(number: int, values: dict[int, float], tuning: Tuning = TUNING) -> bool:
         return lags(tuning, [Trial(n, {}, rungs={4: value}) for n, value in values.items()], number, places)
