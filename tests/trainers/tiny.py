@@ -75,6 +75,19 @@ def letters(prefix: str, count: int, languages: Sequence[str] = ("en", "fr")) ->
     ]
 
 
+def samples(prefix: str, count: int) -> list[dict[str, object]]:
+    """As `letters`, with the answer under its own name too, for rewards."""
+    return [{**row, "answer": row["response"]} for row in letters(prefix, count)]
+
+
+def preferences(prefix: str, count: int) -> list[dict[str, object]]:
+    """Pairs: the answer of `letters` is better than one that is always the same."""
+    return [
+        {"prompt": row["prompt"], "chosen": row["response"], "rejected": "zz", "language": row["language"]}
+        for row in letters(prefix, count)
+    ]
+
+
 def source(name: str, file: str, probability: float = 1.0, columns: tuple[tuple[str, str], ...] = ()) -> Source:
     return Source(name=name, path="json", files=(file,), columns=columns, probability=probability)
 
