@@ -79,14 +79,14 @@ def report(run: str | Path) -> tuple[Path, Path]:
         UserError: no run directory.
     """
     from .document import front_document
-    from .experts import models
+    from .experts import plan
     from .history import history_of
     from .report import write_report
     from .rundir import contents_of, read_run
 
     with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
-        known = models(opened.recipe, opened.experts, contents_of(opened.path))
+        known = plan(opened.recipe, opened.experts, contents_of(opened.path))
         return write_report(document, history_of(opened, known), opened.path)
 
 

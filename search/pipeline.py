@@ -6,11 +6,13 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from . import aggregates, earlier, experts, export, history, searches
 from . import fork as forking
+from ._check import contamination
 from ._training.execute import make
 from .bench import Bench
 from .document import front_document
@@ -51,6 +53,9 @@ def run_recipe(
         if _is_finished(run, models):
             display.line(f"{out}: this run is finished, nothing to do; `mergefront front {out}` shows its front")
             return front_document(recipe, run.store, run.path)
+        if run.store.get("contamination") is None:
+            found = contamination.compare(recipe, contamination.items_of(graders))
+            run.store.put("contamination", [asdict(one) for one in found])
         if until != "train" or experts.missing(models):
             with Bench(recipe, str(models[0].path), graders) as bench:
                 _make(run, known, graders, bench, hashes, display)
@@ -58,7 +63,7 @@ def run_recipe(
                     compute(run, models, graders, bench, display, until)
         document = front_document(recipe, run.store, run.path)
         if until == "run":
-            document = _finish(run, models, document, display)
+            document = _finish(run, known, document, display)
         return document
 
 
@@ -107,7 +112,8 @@ def compute(
             confirm(run, bench.pool(), chosen, graders, display.bar("points", len(chosen)))
 
 
-def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
+def _finish(run: Run, known: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
+    models = experts.scored(run.recipe, known)
     from .report import write_report
     from .table import nothing_line
 
@@ -122,7 +128,7 @@ def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display
         for pick, point in wanted.items():
             export.export(run, models, document, point, run.path / "exports" / pick, replace=True)
     with _stage(run, display, "report", "report.html, front.csv"):
-        write_report(document, history.history_of(run, models), run.path)
+        write_report(document, history.history_of(run, known), run.path)
     limits = run.recipe.search.stop.model_dump(mode="json")
     run.store.log("finished", candidates=run.recipe.search.candidates, stop=limits)
     shutil.rmtree(run.scratch, ignore_errors=True)
