@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from search._check import aims, checkpoints, contamination, engine, items, judges, machine, output, rows
+from search._check import aims, checkpoints, contamination, engine, items, judges, machine, output, rows, trainings
 from search._check.estimates import Estimate, estimates
 from search.errors import Problem, UserError
 from search.recipe import Recipe
@@ -61,6 +61,7 @@ def check(recipe: Recipe, *, out: Path | None = None) -> Report:
     problems = _unique(
         models.problems
         + scored.problems
+        + trainings.problems(recipe)
         + unreadable
         + leaked
         + unreachable

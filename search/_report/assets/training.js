@@ -34,10 +34,8 @@ function trainingControls() {
 function drawCosts() {
   if (costState.objective === null) costState.objective = OBJECTIVES[0];
   const name = costState.objective;
-  // The base costs nothing here and has no place on a logarithmic axis: it is a line.
-  const shown = ROWS.filter((row) => row.id in DATA.costs && row.scores[name]);
-  const paid = shown.filter((row) => DATA.costs[row.id] > 0);
-  if (!paid.length) return nothing("cost-plot", "No training cost is recorded.");
+  const paid = ROWS.filter((row) => row.id in DATA.costs && row.scores[name]);
+  if (!paid.some((row) => DATA.costs[row.id] > 0)) return nothing("cost-plot", "No training cost is recorded.");
   document.getElementById("cost-plot").classList.remove("empty");
   const mark = (row) => (row.kind === "merge" ? methodStyle(row.method)
     : { color: css("--text"), symbol: KIND_SHAPES[row.kind] });
@@ -54,12 +52,10 @@ function drawCosts() {
         opacity: rows.map((row) => (row.front ? 1 : 0.4)),
         line: { color: css("--text"), width: rows.map((row) => (row.front ? 1.5 : 0)) } } });
   }
-  const base = shown.find((row) => row.kind === "base");
-  const lines = base ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: base.scores[name].v, y1: base.scores[name].v,
-    line: { color: css("--text"), width: 1, dash: "dot" } }] : [];
   return draw("cost-plot", traces, layoutOf({
-    xaxis: { title: { text: "training FLOPs, with all that the model is made of" }, type: "log", exponentformat: "power" },
-    yaxis: { title: { text: arrowed(name) } }, shapes: lines,
+    xaxis: { title: { text: "training FLOPs, with all that the model is made of" }, exponentformat: "e", nticks: 6,
+      rangemode: "tozero" },
+    yaxis: { title: { text: arrowed(name) } },
   }));
 }
 
