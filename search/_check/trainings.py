@@ -10,7 +10,7 @@ from typing import Any
 from search._recipe.training import Training
 from search._recipe.yaml_text import KeyPath
 from search.errors import Problem
-from search.recipe import Recipe
+from search.recipe import MergedExpert, Recipe
 
 
 def problems(recipe: Recipe) -> tuple[Problem, ...]:
@@ -22,7 +22,7 @@ def problems(recipe: Recipe) -> tuple[Problem, ...]:
         found += _lengths(recipe, path, model, positions)
         found += _targets(recipe, path, model, modules)
         found += _layout(recipe, path, model)
-    return tuple(found)
+    return (*found, *_merges(recipe))
 
 
 def trainings(recipe: Recipe) -> Iterator[tuple[KeyPath, Training]]:
@@ -31,6 +31,19 @@ def trainings(recipe: Recipe) -> Iterator[tuple[KeyPath, Training]]:
         for name, model in models.items():
             if isinstance(model, Training):
                 yield (section, name), model
+
+
+def _merges(recipe: Recipe) -> Iterator[Problem]:
+    from mergers._errors import InputError
+    from search._recipe.trainings import merge_of
+
+    for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
+        for name, model in models.items():
+            if isinstance(model, MergedExpert):
+                try:
+                    merge_of(model.merge)
+                except InputError as error:
+                    yield recipe.problem((section, name, "merge"), str(error))
 
 
 def _lengths(recipe: Recipe, path: KeyPath, model: Training, positions: int | None) -> Iterator[Problem]:

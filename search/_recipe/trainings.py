@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from search._recipe import chains, compute, tuning
-from search._recipe.starts import FixedMerge, FrontPick, MergedExpert
+from search._recipe.starts import FixedMerge, FrontPick
 from search._recipe.training import TrainedBaseline, TrainedExpert, Training
 from search._recipe.yaml_text import KeyPath
 from search.errors import Problem, shown, suggestion
@@ -32,8 +32,6 @@ def problems(recipe: Recipe, origin: Origin) -> list[Problem]:
                 found += _tuned(recipe, origin, (section, name), model)
                 found += _batches(recipe, origin, (section, name), model)
                 found += _matched(recipe, origin, (section, name), model)
-            if isinstance(model, MergedExpert):
-                found += _merged(origin, (section, name, "merge"), model.merge)
             pick = model.from_ if isinstance(model, Training) else model
             if isinstance(pick, FrontPick):
                 found += _picked(recipe, origin, (section, name), pick)
@@ -70,7 +68,7 @@ def override(training: Training, key: str, value: Any) -> Training:
 
 
 def merge_of(fixed: FixedMerge) -> Merge:
-    """The merge that a fixed one stands for.
+    """The merge that a fixed one stands for; looks its method up, which loads torch.
 
     Raises:
         mergers.InputError: the method cannot merge these models, or not with these numbers.
@@ -191,15 +189,6 @@ def matched_steps(recipe: Recipe, name: str) -> int:
     left = compute.total(trained(recipe.search.experts)) - compute.total(trained(parents))
     steps: float = left / (compute.per_sequence(baseline) * baseline.batch)
     return max(0, math.ceil(steps - 1e-9))
-
-
-def _merged(origin: Origin, path: KeyPath, fixed: FixedMerge) -> Iterator[Problem]:
-    from mergers._errors import InputError
-
-    try:
-        merge_of(fixed)
-    except InputError as error:
-        yield origin.problem(path, str(error))
 
 
 def _picked(recipe: Recipe, origin: Origin, path: KeyPath, pick: FrontPick) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mergers._spec import Merge
+from search._recipe.trainings import merge_of
 from search._space.stored import to_json
 from search._study.place import write_atomic
 from search._training.model import MADE, Model
@@ -25,7 +26,7 @@ def merge(run: Run, model: Model, known: Mapping[str, Model]) -> None:
     assert model.merge is not None
     parents = tuple(known[name] for name in model.parents)
     references = tuple(parent.reference for parent in parents)
-    write(run, model, model.merge, references, {"of": [parent.name for parent in parents]})
+    write(run, model, merge_of(model.merge), references, {"of": [parent.name for parent in parents]})
 
 
 def write(run: Run, model: Model, made: Merge, references: tuple[str, ...], facts: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mergers._spec import Merge
+from search._recipe.starts import FixedMerge
 from trainers._types import DEFAULT, Placement, TrainSpec
 
 RECORD = "training.json"
@@ -73,7 +73,7 @@ class Model:
     placement: Placement = DEFAULT
     mixture: str | None = None
     tuning: Tuning | None = None
-    merge: Merge | None = None
+    merge: FixedMerge | None = None
     dtype: str = ""
     onto: Path | None = None
     search: str = ""

@@ -14,17 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mergers._spec import Merge
 from search._recipe.chains import Step, closure, is_mixture, ordered, pick_step
 from search._recipe.lock import identity
-from search._recipe.starts import FrontPick, MixFrom
+from search._recipe.starts import FixedMerge, FrontPick, MixFrom
 from search._recipe.training import Training
-from search._recipe.trainings import merge_of
-from search._space.stored import to_json
 from search._training.inputs import input_name
 from search._training.model import Model, Tuning
 from search._training.specs import placement_of, spec_of, tuning_of
-from search.objective import AS_IT_IS
 from search.recipe import ExistingExpert, MergedExpert, Recipe
 from trainers._types import TrainSpec
 
@@ -73,7 +69,7 @@ class _Planner:
             self._keep(Model(step.name, kind, path, digest))
         elif isinstance(entry, MergedExpert):
             parents = tuple(entry.merge.weights)
-            self._keep(self._merged(step.name, kind, merge_of(entry.merge), parents, self.recipe.export.dtype))
+            self._keep(self._merged(step.name, kind, entry.merge, parents, self.recipe.export.dtype))
         elif isinstance(entry, FrontPick):
             self._keep(self._picked(step.name, kind, entry))
         else:
@@ -114,12 +110,14 @@ class _Planner:
         # An adapter is folded before the next training: what follows needs one checkpoint to be a difference from.
         name = f"{start.name}/full"
         if name not in self.found:
-            self._keep(self._merged(name, "step", AS_IT_IS, (start.name,), start.spec.dtype))
+            alone = FixedMerge(method="linear", weights={start.name: 1.0})
+            self._keep(self._merged(name, "step", alone, (start.name,), start.spec.dtype))
         return self.found[name]
 
-    def _merged(self, name: str, kind: str, merge: Merge, parents: tuple[str, ...], dtype: str) -> Model:
+    def _merged(self, name: str, kind: str, merge: FixedMerge, parents: tuple[str, ...], dtype: str) -> Model:
         models = [self.found[parent] for parent in parents]
-        made = {"merge": [merge.method, to_json(merge), merge.seed], "of": [model.hash for model in models]}
+        settings = [merge.method, list(merge.weights.values()), dict(merge.parameters), merge.seed]
+        made = {"merge": settings, "of": [model.hash for model in models]}
         address = _hash(["merged", made, dtype, self.hashes["base"]])
         onto = self.found["base"].path
         return Model(name, kind, self.folder / address, address, "merged", parents, merge=merge, dtype=dtype, onto=onto)

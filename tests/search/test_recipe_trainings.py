@@ -2,7 +2,10 @@
 
 import pytest
 
+from mergers._errors import InputError
 from search._recipe.chains import Step, ordered
+from search._recipe.starts import FixedMerge
+from search._recipe.trainings import merge_of
 from search.recipe import Recipe, parse_recipe
 from tests.search.test_recipe import VALID, problems_of
 
@@ -77,8 +80,6 @@ REFUSED = [
     ("front: first, pick: knee", "front: fist, pick: knee", "unknown search, got 'fist'; did you mean 'first'?"),
     ("beta: 0.2", "betta: 0.2", "the trainer dpo has no option 'betta'; did you mean 'beta'?"),
     ("beta: 0.2", "beta: 20", "beta of the trainer dpo must be a number above 0 and at most 10, got 20"),
-    ("method: linear, weights", "method: slerp, weights", None),
-    ("method: linear", "method: ties, parameters: {density: 2}", "ties: density must lie in [0, 1], got 2"),
     ("method: linear, weights: {general: 0.4, safety: 0.6}", "method: linear, weights: {}", "must not be empty"),
     ("{low: 1e-5, high: 1e-3, log: true}", "{low: 1e-5, high: 0.9}", "must be above 0 and at most 0.5, got 0.9"),
     ("{learning_rate: {", "{rate: {", "experts.tuned.tune.rate: is no setting of this training; "),
@@ -92,13 +93,25 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("old", "new", "message"), REFUSED, ids=[new[:40] for _, new, _ in REFUSED])
-def test_each_bad_chain_or_search_is_one_line(old: str, new: str, message: str | None) -> None:
-    if message is None:
-        parse_recipe(changed(old, new))
-        return
+def test_each_bad_chain_or_search_is_one_line(old: str, new: str, message: str) -> None:
     found = problems_of(changed(old, new))
     assert message in str(found[0])
     assert "\n" not in str(found[0])
+
+
+def test_weights_of_a_fixed_merge_are_what_its_method_takes() -> None:
+    halves = FixedMerge(method="linear", weights={"a": 0.5, "b": 0.5})
+    assert merge_of(halves).params == (("weight", (0.5, 0.5)),)
+    assert merge_of(FixedMerge(method="slerp", weights={"a": 1, "b": 3})).params == (("t", 0.75),)
+    assert merge_of(FixedMerge(method="karcher", weights={"a": 1, "b": 1})).params == ()
+    for wrong, why in (
+        ({"method": "karcher", "weights": {"a": 1, "b": 2}}, "karcher has no weights; give every model the same"),
+        ({"method": "slerp", "weights": {"a": -1, "b": 2}}, "slerp needs shares that are not negative"),
+        ({"method": "slerp", "weights": {"a": 1, "b": 2, "c": 3}}, "slerp"),
+        ({"method": "ties", "weights": {"a": 1}, "parameters": {"density": 2}}, "density must lie in"),
+    ):
+        with pytest.raises(InputError, match=why):
+            merge_of(FixedMerge.model_validate(wrong))
 
 
 def steps(experts: str, baseline: str) -> Recipe:
