@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 # Much of a Ray test is waiting: two files at a time. A file stays on one worker, its session is started once.
 TESTS := -n 2 --dist loadfile
 
-.PHONY: setup demo test test-all check bench clean
+.PHONY: setup demo paper-demo test test-all check bench clean
 
 setup: .venv/.ready
 
@@ -23,6 +23,9 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/mergefront demo --out runs/demo
+
+paper-demo: setup
+	$(BIN)/python -m benchmarks.paper --work runs/paper
 
 check: setup
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ from mergers._spec import Merge
 from search.samplers._types import Array
 from search.samplers.qmc import sobol
 from search.space import Grid, space_of
-from trainers._types import Source, TrainSpec
+from trainers._types import Placement, Source, TrainSpec
 
 from ._search_merges import held_out_errors
 
@@ -224,10 +224,9 @@ def train(recording: Recording, world: Path, work: Path) -> tuple[str, ...]:
             if share
         )
         out = work / "experts" / f"{name}-{safety:g}-{steps}"
-        spec = TrainSpec(
-            str(world / "base"), sources, languages, steps, batch=64, max_length=64, dtype="float32", zero=0
-        )
-        sft(spec, out=str(out), work=str(work / "training" / out.name), report=lambda _: None)
+        spec = TrainSpec(str(world / "base"), sources, languages, steps, batch=64, max_length=64, dtype="float32")
+        placement, working = Placement(zero=0), str(work / "training" / out.name)
+        sft(spec, out=str(out), work=working, report=lambda _: None, placement=placement)
         found.append(str(out))
     return tuple(found)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ._errors import InputError, one_line
 from ._leftovers import release_orphans, wait_for_orphans
@@ -37,6 +37,18 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the outcome carries the error
 }
+
+
+class Work(Protocol):
+    """Configurations that are not all known beforehand: some wait for what others make, some are chosen by results."""
+
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        """The next configuration with a number of its own; None while there is none to begin."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether there will never be another one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,40 +108,20 @@ def run_trials(
         return ()
     for index, config in enumerate(configs):
         _check_json(config, f"configuration {index} of {name!r}")
-    bundles = [{kind: float(amount) for kind, amount in bundle.items() if amount} for bundle in resources]
-    check_fits(bundles, f"a trial of {name!r}")
-    for variable, value in _ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    from ray import tune
-
-    if not any(bundles):
-        bundles = [{"memory": 1.0}]  # Tune refuses an empty reservation; this is one byte
-    listener = _listener(configs, on_result, on_report)
+    bundles = _bundles(resources, name)
+    listener = _listener(dict(enumerate(configs)), on_result, on_report)
     started = time.monotonic()
-    # They would announce where the files are, that no CSV was found there, and which trials failed.
-    for logger in ("ray.tune", "ray.tune.tune", "ray.tune.analysis.experiment_analysis"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
-    tune.Tuner(
-        tune.with_resources(_trainable(body, tuple(configs)), tune.PlacementGroupFactory(bundles)),
-        param_space={"index": tune.grid_search(list(range(len(configs))))},
-        tune_config=tune.TuneConfig(
-            max_concurrent_trials=concurrency,
-            scheduler=scheduler,
-            time_budget_s=time_limit_s,
-            # A process is used again by the next trial. Not under a scheduler: what a stopped body left running in
-            # its process would run on beside the next one.
-            reuse_actors=scheduler is None,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(storage.absolute()),
-            verbose=0,
-            callbacks=[listener],
-            failure_config=tune.FailureConfig(max_failures=0),
-        ),
-    ).fit()
+    _fit(
+        _trainable(body, tuple(configs)),
+        _grid(configs),
+        listener,
+        bundles,
+        name=name,
+        storage=storage,
+        concurrency=concurrency,
+        time_limit_s=time_limit_s,
+        scheduler=scheduler,
+    )
     if len(listener.own_end) < len(configs):
         wait_for_orphans(_ORPHANS_S)
     late = f"not finished within {time_limit_s:g} s"
@@ -141,7 +133,132 @@ def run_trials(
     )
 
 
-def _trainable(body: Body, configs: tuple[dict[str, Any], ...]) -> Callable[[dict[str, Any]], None]:
+def run_queue(
+    body: Body,
+    work: Work,
+    *,
+    name: str,
+    storage: Path,
+    resources: Sequence[Mapping[str, float]],
+    concurrency: int,
+    time_limit_s: float,
+    on_result: Callable[[TrialOutcome], None] | None = None,
+    on_report: Callable[[int, dict[str, Any]], None] | None = None,
+    stop: Callable[[int, dict[str, Any]], bool] | None = None,
+) -> tuple[TrialOutcome, ...]:
+    """Run `body` for configurations that come as earlier ones end, each as a trial of one Ray Tune run.
+
+    Args:
+        body: as in `run_trials`.
+        work: what is to be run; asked in this process whenever there is room.
+        name: as in `run_trials`.
+        storage: as in `run_trials`.
+        resources: as in `run_trials`.
+        concurrency: as in `run_trials`.
+        time_limit_s: for the whole run; what is then not finished has failed, what was not begun is left out.
+        on_result: as in `run_trials`; what it makes possible may be handed out next.
+        on_report: as in `run_trials`.
+        stop: called in this process after every report with the index and the metrics; true ends the trial there.
+
+    Returns:
+        One outcome for each configuration that was handed out, in that order.
+
+    Raises:
+        InputError: the cluster has not the resources of even one trial, or a configuration is not JSON.
+    """
+    bundles = _bundles(resources, name)
+    configs: dict[int, dict[str, Any]] = {}
+    listener = _listener(configs, on_result, on_report)
+    started = time.monotonic()
+    from ray import tune
+
+    from ._queue import searcher_of, stopper_of
+
+    _fit(
+        _trainable(body),
+        {},
+        listener,
+        bundles,
+        name=name,
+        storage=storage,
+        concurrency=concurrency,
+        time_limit_s=time_limit_s,
+        scheduler=None if stop is None else stopper_of(stop, listener),
+        searcher=tune.search.ConcurrencyLimiter(searcher_of(work, configs, _check_json), concurrency),
+    )
+    if len(listener.own_end) < len(configs):
+        wait_for_orphans(_ORPHANS_S)
+    late = f"not finished within {time_limit_s:g} s"
+    if time.monotonic() - started < time_limit_s:
+        late = "ended without a result"
+    return tuple(
+        listener.outcomes.get(index) or _unfinished(index, config, listener, late, bundles)
+        for index, config in configs.items()
+    )
+
+
+def _bundles(resources: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:
+    """What one trial reserves; nothing of this cluster yet."""
+    bundles = [{kind: float(amount) for kind, amount in bundle.items() if amount} for bundle in resources]
+    check_fits(bundles, f"a trial of {name!r}")
+    return bundles if any(bundles) else [{"memory": 1.0}]  # Tune refuses an empty reservation; this is one byte
+
+
+def _grid(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    from ray import tune
+
+    return {"index": tune.grid_search(list(range(len(configs))))}
+
+
+def _fit(
+    trainable: Any,
+    space: dict[str, Any],
+    listener: Any,
+    bundles: list[dict[str, float]],
+    *,
+    name: str,
+    storage: Path,
+    concurrency: int,
+    time_limit_s: float,
+    scheduler: Any = None,
+    searcher: Any = None,
+) -> None:
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    from ray import tune
+
+    # They would announce where the files are, that no CSV was found there, and which trials failed.
+    for logger in ("ray.tune", "ray.tune.tune", "ray.tune.analysis.experiment_analysis"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    ways: dict[str, Any] = (
+        {"max_concurrent_trials": concurrency} if searcher is None else {"search_alg": searcher, "num_samples": -1}
+    )
+    tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory(bundles)),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler,
+            time_budget_s=time_limit_s,
+            # A process is used again by the next trial. Not under a scheduler: what a stopped body left running in
+            # its process would run on beside the next one.
+            reuse_actors=scheduler is None,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+            **ways,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(storage.absolute()),
+            verbose=0,
+            callbacks=[listener],
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    ).fit()
+
+
+def _trainable(body: Body, configs: tuple[dict[str, Any], ...] = ()) -> Callable[[dict[str, Any]], None]:
+    """The Tune function: its place holds the configuration itself, or its index among `configs`."""
+
     def trial(place: dict[str, Any]) -> None:
         from ray import tune
 
@@ -153,7 +270,8 @@ def _trainable(body: Body, configs: tuple[dict[str, Any], ...]) -> Callable[[dic
             tune.report(_entries(latest, done))
 
         try:
-            result = body(configs[place["index"]], report)
+            config = json.loads(place["config"]) if "config" in place else configs[place["index"]]
+            result = body(config, report)
             report(result or {}, done=True)
         # The one place where a trial's error becomes data; raised again, so that Tune counts it as well.
         except Exception as error:
@@ -185,7 +303,7 @@ def _trial_name(trial: ray.tune.experiment.Trial) -> str:
 
 
 def _listener(
-    configs: Sequence[dict[str, Any]],
+    configs: Mapping[int, dict[str, Any]],
     on_result: Callable[[TrialOutcome], None] | None,
     on_report: Callable[[int, dict[str, Any]], None] | None,
 ) -> Any:
@@ -222,6 +340,11 @@ def _listener(
                 self.reasons[index] = result[_FAILED]
             if on_report is not None and not result[_DONE]:
                 on_report(index, dict(self.metrics[index]))
+
+        @staticmethod
+        def read(result: dict[str, Any]) -> tuple[bool, dict[str, Any] | None]:
+            """Whether a report is its trial's last, and its metrics; None for a report of Tune's own."""
+            return bool(result.get(_DONE)), json.loads(result[_METRICS]) if _METRICS in result else None
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             stopped = not trial.last_result.get(_DONE, False)

@@ -59,13 +59,13 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     """
     from . import export as exporting
     from .document import front_document
-    from .experts import input_hashes, models
-    from .rundir import read_run
+    from .experts import models
+    from .rundir import contents_of, read_run
 
     with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         wanted = exporting.resolve_picks(document, picks)
-        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+        known = models(opened.recipe, opened.experts, contents_of(opened.path))
         targets = {name: Path(out) if len(wanted) == 1 else Path(out) / name.lstrip("#") for name in wanted}
         for name, point in wanted.items():
             exporting.export(opened, known, document, point, targets[name])
@@ -79,22 +79,65 @@ def report(run: str | Path) -> tuple[Path, Path]:
         UserError: no run directory.
     """
     from .document import front_document
-    from .experts import input_hashes, models
+    from .experts import plan
     from .history import history_of
     from .report import write_report
-    from .rundir import read_run
+    from .rundir import contents_of, read_run
 
     with read_run(Path(run).absolute()) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
-        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+        known = plan(opened.recipe, opened.experts, contents_of(opened.path))
         return write_report(document, history_of(opened, known), opened.path)
 
 
-def write_demo(out: str | Path, *, candidates: int = 96) -> Path:
-    """Write the embedded demo world (base model, data, recipe) into a folder; the recipe's path."""
+def confirm(run: str | Path, points: Sequence[str]) -> None:
+    """Score points of a run on its report split, those that have no scores there yet.
+
+    Args:
+        run: run directory; `RUN/searches/NAME` for an earlier search.
+        points: ids, with or without `#`.
+
+    Raises:
+        UserError: no run directory, another process works on it, or a point that it does not have.
+        ScoringFailed: a point that was scored before cannot be scored now.
+    """
+    from .bench import Bench
+    from .errors import Problem, UserError
+    from .experts import models
+    from .export import recipe_of as merge_of
+    from .graders import load_graders
+    from .objective import Job
+    from .rundir import contents_of, open_run, recipe_of
+    from .scoring import Target
+    from .scoring import confirm as score
+
+    path = Path(run).absolute()
+    recipe, contents = recipe_of(path), contents_of(path)
+    with open_run(recipe, path, contents) as opened:
+        held, known = opened.store.scores("report"), {point.id for point in opened.store.points()}
+        wanted = [point.lstrip("#") for point in points]
+        missing = [point for point in wanted if point not in known]
+        if missing:
+            raise UserError(Problem(str(path), None, "", "has no such point", missing[0]))
+        open_points = [point for point in wanted if point not in held]
+        if not open_points:
+            return
+        graders = load_graders(recipe)
+        found = models(recipe, opened.experts, contents)
+        with Bench(recipe, str(found[0].path), graders) as bench:
+            targets = [Target(point, Job(*merge_of(opened, found, point), "report")) for point in open_points]
+            display = Display(quiet=True)
+            score(opened, bench.pool(), targets, graders, display.bar("points", len(targets)))
+
+
+def write_demo(out: str | Path, *, candidates: int = 96, seed: int = 0) -> Path:
+    """Write the embedded demo world (base model, data, recipe) into a folder; the recipe's path.
+
+    `seed` is the recipe's, and that of the order of the training rows; base and scored items never change.
+    """
     from .demo.world import write_world
 
-    return write_world(Path(out), candidates=candidates)
+    return write_world(Path(out), candidates=candidates, seed=seed)
 
 
 def locate(

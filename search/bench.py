@@ -27,7 +27,10 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        try:
+            self.release()
+        finally:
+            self._stack.close()
 
     def open(self) -> None:
         """Start or join the cluster, unless that is done.
@@ -64,5 +67,10 @@ class Bench:
                 gpus=actors.gpus,
                 task_timeout_s=TASK_LIMIT_S,
             )
-            self._stack.callback(self._pool.close)
         return self._pool
+
+    def release(self) -> None:
+        """Stop the evaluator actors: trainings need what they hold; the next `pool` starts them again."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None

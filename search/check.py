@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from search._check import aims, checkpoints, engine, items, judges, machine, output, rows
+from search._check import aims, checkpoints, contamination, engine, items, judges, machine, output, rows, trainings
 from search._check.estimates import Estimate, estimates
 from search.errors import Problem, UserError
 from search.recipe import Recipe
@@ -55,10 +55,15 @@ def check(recipe: Recipe, *, out: Path | None = None) -> Report:
     needs = machine.needs(recipe, models.parameters)
     unreachable, odd = judges.inspect(recipe)
     misguided, unpaired = aims.inspect(recipe)
+    unreadable = rows.problems(recipe)
+    found = () if unreadable else contamination.compare(recipe, scored.known)
+    leaked, permitted = contamination.problems(recipe, found)
     problems = _unique(
         models.problems
         + scored.problems
-        + rows.problems(recipe)
+        + trainings.problems(recipe)
+        + unreadable
+        + leaked
         + unreachable
         + misguided
         + engine.problems(recipe)
@@ -68,8 +73,9 @@ def check(recipe: Recipe, *, out: Path | None = None) -> Report:
     )
     if problems:
         raise UserError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-    warnings = models.warnings + scored.warnings + odd + unpaired + machine.warnings(recipe, needs)
-    costs = estimates(recipe, models.parameters, scored, needs) + judges.estimates(recipe, scored)
+    warnings = models.warnings + scored.warnings + odd + unpaired + permitted + machine.warnings(recipe, needs)
+    costs = estimates(recipe, models.parameters, scored, needs) + contamination.estimates(found)
+    costs += judges.estimates(recipe, scored)
     return Report(_unique(warnings), costs)
 
 

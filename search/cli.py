@@ -257,15 +257,20 @@ def _run(
     cluster: str | None = None,
 ) -> None:
     from .api import locate
+    from .rundir import recipe_of
+    from .unchanged import has_its_models
+
+    plan, path = locate(recipe, out, directory)
+    plan = plan if cluster is None else plan.on(cluster)
+    if until == "train" and has_its_models(plan, path):
+        typer.echo(f"nothing to train: all models are in {path / 'experts'}")
+        return
     from .check import check as checked
     from .judging import judge_summary
     from .pipeline import run_recipe
     from .progress import Display
-    from .rundir import recipe_of
     from .table import front_table
 
-    plan, path = locate(recipe, out, directory)
-    plan = plan if cluster is None else plan.on(cluster)
     checked(plan, out=path)
     if fork is not None:
         recipe_of(fork)  # refused before anything is written

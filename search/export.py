@@ -105,7 +105,7 @@ def _write(
 def recipe_of(run: Run, models: Sequence[Model], point: str) -> tuple[Merge, tuple[str, ...]]:
     """The merge that makes a point, and the checkpoints it reads; an unmerged model is a merge of itself."""
     stored = next(p for p in run.store.points() if p.id == point)
-    by_name = {model.name: str(model.path) for model in models}
+    by_name = {model.name: model.reference for model in models}
     if stored.kind != "merge":
         return AS_IT_IS, (by_name[stored.id],)
     return merge_of(stored), tuple(by_name[name] for name in run.recipe.search.experts)

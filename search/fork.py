@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from ._recipe.lock import differences
+from ._training.model import MADE, RECORD, Model
 from .errors import Problem, UserError
-from .experts import Model
 from .items import items_file
 from .recipe import LOCK
 from .rundir import Run, log, read_run
@@ -52,7 +52,9 @@ class Carried:
         return f"{kept}; changed: {', '.join(self.changed) or 'nothing'}"
 
 
-def fork(run: Run, models: Sequence[Model], contents: Mapping[str, str], source: Path) -> Carried:
+def fork(
+    run: Run, models: Sequence[Model], contents: Mapping[str, str], source: Path, *, merges: bool = True
+) -> Carried:
     """Take over what is still valid; done again after a kill, it goes on.
 
     Args:
@@ -60,6 +62,7 @@ def fork(run: Run, models: Sequence[Model], contents: Mapping[str, str], source:
         models: its base, experts and baselines.
         contents: its inputs' content hashes (`experts.input_hashes`).
         source: directory of the run to start from; not changed.
+        merges: whether scored merges are taken over too.
 
     Raises:
         UserError: no run directory, or the new run's own.
@@ -72,7 +75,7 @@ def fork(run: Run, models: Sequence[Model], contents: Mapping[str, str], source:
         dump = run.recipe.model_dump(mode="json")
         inputs = {name for name in (*held["contents"], *contents) if held["contents"].get(name) != contents.get(name)}
         changed = tuple(sorted({*differences(held["recipe"], dump), *inputs}))
-        experts = sum(_expert(old.experts / model.path.name, model.path) for model in models if model.spec is not None)
+        experts = sum(_expert(old.experts / model.path.name, model.path) for model in models if model.made != "given")
         kept_models = kept_merges = 0
         if not _any(changed, _SCORES):
             points, scores = old.store.points(), {split: old.store.scores(split) for split in SPLITS}
@@ -81,9 +84,9 @@ def fork(run: Run, models: Sequence[Model], contents: Mapping[str, str], source:
                 if point.key in keys and point.state == "COMPLETE":
                     kept_models += _model(run, old, point, scores)
             methods = run.recipe.search.methods
-            if not _any(changed, _SPACE) and _same_experts(run, points, models):
-                merges = [p for p in points if p.kind == "merge" and p.search in methods and p.state == "COMPLETE"]
-                kept_merges = sum(_merge(run, old, point, scores) for point in merges)
+            if merges and not _any(changed, _SPACE) and _same_experts(run, points, models):
+                known = [p for p in points if p.kind == "merge" and p.search in methods and p.state == "COMPLETE"]
+                kept_merges = sum(_merge(run, old, point, scores) for point in known)
     carried = Carried(experts, kept_models, kept_merges, changed)
     run.store.log("forked", source=str(source), line=str(carried))
     log(run, "forked", source=str(source), line=str(carried))
@@ -101,7 +104,7 @@ def _same_experts(run: Run, points: Sequence[Point], models: Sequence[Model]) ->
 
 def _expert(old: Path, new: Path) -> bool:
     """A checkpoint by hard links where the disk allows: it is addressed by its content and never written to."""
-    if new.exists() or not (old / "training.json").is_file():
+    if new.exists() or not any((old / record).is_file() for record in (RECORD, MADE)):
         return False
     unfinished = new.with_name(f".{new.name}.{os.getpid()}.part")
     new.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ from evaluators._stats import paired_difference
 from evaluators._types import Score
 
 from . import aggregates, confidence, front
-from .experts import Model, training_record
+from ._training import accounts
+from .experts import Model
 from .feasible import feasible
 from .items import read_values
 from .rundir import Run
@@ -24,20 +25,31 @@ from .uncertainty import draws, measured, objectives_of
 PACKAGES = ("mergefront", "ray", "torch", "transformers", "trl", "deepspeed", "optuna", "datasets")
 
 
-def history_of(run: Run, models: Sequence[Model]) -> dict[str, Any]:
+def history_of(run: Run, known: Sequence[Model]) -> dict[str, Any]:
     """The history of a run.
+
+    Args:
+        run: open.
+        known: all its models, steps on the way included.
 
     Returns:
         `points`: merges in the order scored, with seconds since the first was asked and the hypervolume reached on
-        the search split by then (all searches together, unmerged models included); `training`: loss by step, seconds
-        and tokens of each trained model; `failed`: candidates without a score; `timing`: seconds by stage, summed
-        over resumes; `machine`: where it ran; `paired`: confirmed merges minus each unmerged model on the same items,
-        value and standard error by evaluator, which is what "merge or mix?" is decided on.
+        the search split by then (all searches together, unmerged models included); `training`: loss by step and costs
+        of each training, `tokens` what it was trained on, `tunings` what was tried, `spent` the training FLOPs of each
+        model and of a merge, `matches` how well matched baselines are matched, `contamination` training prompts that
+        are items too (`search._training.accounts`); `failed`: candidates without a score; `timing`: seconds by stage,
+        summed over resumes; `machine`: where it ran; `paired`: confirmed merges minus each unmerged model on the same
+        items, value and standard error by evaluator, which is what "merge or mix?" is decided on.
     """
     points = run.store.points()
     return {
         "points": _volumes(run),
-        "training": {model.name: record for model in models if (record := _training(model)) is not None},
+        "training": accounts.trainings(known),
+        "tokens": accounts.tokens(known),
+        "tunings": accounts.tunings(known),
+        "spent": accounts.spent(run.recipe, known),
+        "matches": accounts.matches(run.recipe, known),
+        "contamination": run.store.get("contamination", []),
         "failed": [
             {"id": point.id, "method": point.method, "reason": point.reason}
             for point in points
@@ -122,19 +134,6 @@ def _gains(run: Run, points: Sequence[str], objectives: Mapping[str, str]) -> di
         return Score(float(exact[first, column] - exact[second, column]), spread, items)
 
     return {name: partial(gain, column=column) for column, name in enumerate(objectives)}
-
-
-def _training(model: Model) -> dict[str, Any] | None:
-    record = training_record(model)
-    if record is None:
-        return None
-    return {
-        "kind": model.kind,
-        "steps": list(range(1, len(record["loss"]) + 1)),
-        "loss": record["loss"],
-        "seconds": record["seconds"],
-        "tokens": sum(source["tokens"] for source in record["tokens"].values()),
-    }
 
 
 def _timing(run: Run) -> dict[str, float]:

@@ -64,7 +64,7 @@ def run_groups(recipe: Recipe, store: Store, base: Model, experts: Sequence[Mode
     def sizes() -> Sequence[float]:
         known: Any = store.get("discrepancy")
         if known is None or known["hashes"] != hashes:
-            found = discrepancy(str(base.path), [str(model.path) for model in experts])
+            found = discrepancy(str(base.path), [model.reference for model in experts])
             known = {"hashes": hashes, "layers": list(found)}
             store.put("discrepancy", known)
         return tuple(known["layers"])

@@ -57,6 +57,11 @@ def _named(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             yield from _source(("evaluators", name, "data"), evaluator.data.path, evaluator.data.files)
         yield from _odd(("evaluators", name, "options"), dict(evaluator.options))
     yield from _odd(("search",), recipe.search.model_dump(mode="json"))
+    for name, spec in recipe.searches.items():
+        yield from _odd(("searches", name), spec.model_dump(mode="json"))
+    preset = recipe.cluster.trainers.deepspeed
+    if preset is not None and ("/" in preset or preset.endswith(".json")):
+        yield ("cluster", "trainers", "deepspeed"), preset
     if recipe.database != "sqlite":
         yield ("database",), recipe.database
 

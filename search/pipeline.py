@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import aggregates, experts, export, history, searches
+from . import aggregates, earlier, experts, export, history, searches
 from . import fork as forking
+from ._check import contamination
+from ._training.execute import make
 from .bench import Bench
 from .document import front_document
 from .experts import Model
@@ -42,49 +45,75 @@ def run_recipe(
     graders = load_graders(recipe)
     hashes = experts.input_hashes(recipe) | grader_hashes(graders)
     with open_run(recipe, out, hashes) as run:
-        models = experts.models(recipe, run.experts, hashes)
+        known = experts.plan(recipe, run.experts, hashes)
+        models = experts.scored(recipe, known)
         if fork is not None:
             display.line(f"fork of {fork}: {forking.fork(run, models, hashes, fork)}")
+        experts.check_seals(known)
         if _is_finished(run, models):
             display.line(f"{out}: this run is finished, nothing to do; `mergefront front {out}` shows its front")
             return front_document(recipe, run.store, run.path)
-        _compute(run, models, graders, display, until)
+        if run.store.get("contamination") is None:
+            found = contamination.compare(recipe, contamination.items_of(graders))
+            run.store.put("contamination", [asdict(one) for one in found])
+        if until != "train" or experts.missing(models):
+            with Bench(recipe, str(models[0].path), graders) as bench:
+                _make(run, known, graders, bench, hashes, display)
+                if until != "train":
+                    compute(run, models, graders, bench, display, until)
         document = front_document(recipe, run.store, run.path)
         if until == "run":
-            document = _finish(run, models, document, display)
+            document = _finish(run, known, document, display)
         return document
 
 
-def _compute(run: Run, models: Sequence[Model], graders: Sequence[Grader], display: Display, until: str) -> None:
-    """The stages that need a cluster: experts, scores of the unmerged models, search, confirmation."""
-    with Bench(run.recipe, str(models[0].path), graders) as bench:
-        missing = experts.missing(models)
-        if missing:
-            with _stage(run, display, "experts", f"{len(missing)} to train: {', '.join(m.name for m in missing)}"):
-                bench.open()
-                experts.train(run, missing, display)
-        if until == "train":
-            return
-        _enter(run, models, graders)
-        targets = _unscored(run, models)
-        if targets:
-            with _stage(run, display, "score", f"{len(targets)} unmerged models"), display.bars():
-                score_models(run, bench.pool(), targets, graders, display.bar("models", len(targets)))
-        _fix_reference(run)
-        plans = searches.plan_searches(run, models, graders)
-        if searches.unfinished(run.store, plans):
-            what = f"{run.recipe.search.candidates} candidates by {', '.join(plan.name for plan in plans)}"
-            with _stage(run, display, "search", what):
-                searches.search_under_tune(run, plans, bench.pool(), display)
-        if until == "search":
-            return
-        chosen = _to_confirm(run, models)
-        if chosen:
-            with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
-                confirm(run, bench.pool(), chosen, graders, display.bar("points", len(chosen)))
+def _make(
+    run: Run,
+    known: Sequence[Model],
+    graders: Sequence[Grader],
+    bench: Bench,
+    contents: Mapping[str, str],
+    display: Display,
+) -> None:
+    """The models that do not exist yet, and the scores that earlier searches of this run have given them."""
+    missing = experts.missing(experts.scored(run.recipe, known))
+    if missing:
+        with _stage(run, display, "experts", f"{len(missing)} to make: {', '.join(m.name for m in missing)}"):
+            bench.open()
+
+            def search(model: Model) -> None:
+                earlier.search(run, model, known, graders, bench, contents, display)
+                bench.release()  # evaluator actors hold processors that trainings wait for
+
+            make(run, missing, known, graders, display, search)
+    earlier.take_over(run, experts.scored(run.recipe, known), contents, run.path / earlier.FOLDER)
 
 
-def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
+def compute(
+    run: Run, models: Sequence[Model], graders: Sequence[Grader], bench: Bench, display: Display, until: str
+) -> None:
+    """The stages after the models exist: scores of the unmerged, search, confirmation."""
+    _enter(run, models, graders)
+    targets = _unscored(run, models)
+    if targets:
+        with _stage(run, display, "score", f"{len(targets)} unmerged models"), display.bars():
+            score_models(run, bench.pool(), targets, graders, display.bar("models", len(targets)))
+    _fix_reference(run)
+    plans = searches.plan_searches(run, models, graders)
+    if searches.unfinished(run.store, plans):
+        what = f"{run.recipe.search.candidates} candidates by {', '.join(plan.name for plan in plans)}"
+        with _stage(run, display, "search", what):
+            searches.search_under_tune(run, plans, bench.pool(), display)
+    if until == "search":
+        return
+    chosen = _to_confirm(run, models)
+    if chosen:
+        with _stage(run, display, "confirm", f"{len(chosen)} points on the report split"), display.bars():
+            confirm(run, bench.pool(), chosen, graders, display.bar("points", len(chosen)))
+
+
+def _finish(run: Run, known: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
+    models = experts.scored(run.recipe, known)
     from .report import write_report
     from .table import nothing_line
 
@@ -99,7 +128,7 @@ def _finish(run: Run, models: Sequence[Model], document: dict[str, Any], display
         for pick, point in wanted.items():
             export.export(run, models, document, point, run.path / "exports" / pick, replace=True)
     with _stage(run, display, "report", "report.html, front.csv"):
-        write_report(document, history.history_of(run, models), run.path)
+        write_report(document, history.history_of(run, known), run.path)
     limits = run.recipe.search.stop.model_dump(mode="json")
     run.store.log("finished", candidates=run.recipe.search.candidates, stop=limits)
     shutil.rmtree(run.scratch, ignore_errors=True)
@@ -128,7 +157,7 @@ def _enter(run: Run, models: Sequence[Model], graders: Sequence[Grader]) -> None
 
 def _unscored(run: Run, models: Sequence[Model]) -> list[Target]:
     open_points = {point.id for point in run.store.points() if point.state != "COMPLETE"}
-    return [Target(m.name, Job(AS_IT_IS, (str(m.path),), "search")) for m in models if m.name in open_points]
+    return [Target(m.name, Job(AS_IT_IS, (m.reference,), "search")) for m in models if m.name in open_points]
 
 
 def _fix_reference(run: Run) -> None:
@@ -152,7 +181,7 @@ def _to_confirm(run: Run, models: Sequence[Model]) -> list[Target]:
     rows = front_document(run.recipe, run.store, run.path, split="search")["points"]
     chosen = deserving([row["on_front"] for row in rows], [row["p_on_front"] for row in rows])
     front = {rows[index]["id"] for index in chosen}
-    targets = [Target(model.name, Job(AS_IT_IS, (str(model.path),), "report")) for model in models]
+    targets = [Target(model.name, Job(AS_IT_IS, (model.reference,), "report")) for model in models]
     for point in run.store.points():
         if point.kind == "merge" and point.id in front:
             targets.append(Target(point.id, Job(*export.recipe_of(run, models, point.id), "report")))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.table import Table
 
 PLAIN_EVERY_S = 5.0
 
@@ -30,13 +32,15 @@ class Display:
         self._live = sys.stderr.isatty() if live is None else live
         self._quiet = quiet
         self._rich: RichProgress | None = None
+        self._console: Console | None = None
 
     def line(self, text: str) -> None:
         """One plain line."""
         if self._quiet:
             return
-        if self._rich is not None:
-            self._rich.console.print(text, highlight=False, markup=False)
+        console = self._rich.console if self._rich is not None else self._console
+        if console is not None:
+            console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -62,6 +66,27 @@ class Display:
             finally:
                 done, self._rich = self._rich, None
                 done.stop()
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a terminal that can be drawn on."""
+        return self._live and not self._quiet
+
+    @contextmanager
+    def table(self, make: Callable[[], Table]) -> Iterator[None]:
+        """Show what `make` returns, made again four times a second; nothing where there is no terminal."""
+        if not self.live:
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), get_renderable=make, refresh_per_second=4) as shown:
+            self._console = shown.console
+            try:
+                yield
+            finally:
+                self._console = None
 
     def bar(self, name: str, total: float) -> Bar:
         """Open a bar; it ends when `total` is reached."""

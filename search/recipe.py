@@ -8,7 +8,6 @@ Nothing here loads torch, ray or datasets: a recipe can be read on any machine. 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -19,13 +18,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 
 from search import aggregates
 from search._recipe import yaml_text
+from search._recipe.chains import is_mixture
 from search._recipe.constraints import Constraint
 from search._recipe.factors import FactorError, grid_of
 from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, refusal, tuple_of
 from search._recipe.judges import JudgeSpec, with_judges
 from search._recipe.judges import problems as judge_problems
 from search._recipe.lock import fingerprint
-from search._recipe.matrix import expand
+from search._recipe.matrix import Scalar, expand
 from search._recipe.models import (
     ClusterSpec,
     DataSource,
@@ -34,10 +34,23 @@ from search._recipe.models import (
     ExportSpec,
     Section,
     TrainerWorkers,
+    TrainingSource,
 )
 from search._recipe.problems import Origin, translate
 from search._recipe.search import SearchSpec
-from search._recipe.training import Baseline, ExistingExpert, Expert, TrainedBaseline, TrainedExpert
+from search._recipe.training import (
+    Baseline,
+    ExistingExpert,
+    Expert,
+    FrontPick,
+    MergedExpert,
+    MixFrom,
+    TrainedBaseline,
+    TrainedExpert,
+    Training,
+)
+from search._recipe.trainings import matched_steps
+from search._recipe.trainings import problems as training_problems
 from search._recipe.yaml_text import Document, KeyPath
 from search._space.grid import Grid
 from search.errors import Problem, UserError
@@ -51,11 +64,15 @@ __all__ = [
     "EvaluatorSpec",
     "ExistingExpert",
     "ExportSpec",
+    "FrontPick",
+    "MergedExpert",
+    "MixFrom",
     "Recipe",
     "SearchSpec",
     "TrainedBaseline",
     "TrainedExpert",
     "TrainerWorkers",
+    "Training",
     "load_recipe",
     "parse_recipe",
 ]
@@ -94,6 +111,8 @@ class Recipe(Section):
         baselines: trained or existing models that are scored and never merged.
         evaluators: named scores.
         judges: named models behind endpoints that evaluators ask (`docs/judges.md`).
+        searches: earlier searches by name, whose fronts `from: {front: NAME, pick: knee}` picks from. Each states its
+            experts; what else it leaves out is that of `search`.
         search, cluster, export: see their sections.
         storage: the run directory when the command line names none, relative to the recipe.
         database: "sqlite" = a file in the run directory; or postgresql://USER@HOST/DATABASE, of which the run takes a
@@ -104,11 +123,12 @@ class Recipe(Section):
     base: Text
     seed: Seed = 0
     languages: Annotated[tuple[Language, ...], tuple_of()]
-    data: Mapping[Name, DataSource] = {}
+    data: Mapping[Name, TrainingSource] = {}
     experts: Annotated[Mapping[Name, Expert], AfterValidator(at_least_one)]
     baselines: Mapping[Name, Baseline] = {}
     evaluators: Annotated[Mapping[Name, EvaluatorSpec], AfterValidator(at_least_one)]
     judges: Mapping[Name, JudgeSpec] = {}
+    searches: Mapping[Name, SearchSpec] = {}
     search: SearchSpec
     cluster: ClusterSpec = Field(default_factory=ClusterSpec)
     storage: Annotated[str, BeforeValidator(_storage)] = ""
@@ -118,6 +138,8 @@ class Recipe(Section):
     _origin: Origin = PrivateAttr()
     _directory: Path = PrivateAttr()
     _grid: Grid | None = PrivateAttr(None)
+    _axes: Mapping[str, Mapping[str, Scalar]] = PrivateAttr({})
+    _earlier: str = PrivateAttr("")
 
     @property
     def directory(self) -> Path:
@@ -133,6 +155,24 @@ class Recipe(Section):
     def grid(self) -> Grid | None:
         """Objective and language of each expert of the search, where coefficients are factorized."""
         return self._grid
+
+    @property
+    def earlier(self) -> str:
+        """The name among `searches` of the search that this recipe is for; "" for the recipe as it is written."""
+        return self._earlier
+
+    def competes(self, name: str) -> bool:
+        """Whether a model is scored for the front: in an earlier search only the base and what is searched over."""
+        return not self._earlier or name == "base" or name in self.search.experts
+
+    def for_search(self, name: str) -> Recipe:
+        """The recipe with one of `searches` in place of `search`."""
+        spec = self.searches[name]
+        found = self.model_copy(update={"search": spec})
+        found._earlier = name
+        factorized = spec.coefficients == "factorized"
+        found._grid = grid_of(spec.experts, self.experts, self._axes) if factorized else None
+        return found
 
     def resolve(self, path: str) -> str:
         """A path of the recipe as an absolute one; a hub id as its snapshot in the hub cache.
@@ -159,16 +199,21 @@ class Recipe(Section):
     def steps(self, name: str) -> int:
         """Optimizer steps of a trained expert or baseline, `match` worked out.
 
-        A matched baseline sees as many sequences as all trained experts of the search together, rounded up to
-        steps.
+        A matched baseline costs as much as all trained experts of the search together with what they are made of, less
+        what it is made of itself (`search._recipe.compute`), rounded up to steps.
         """
-        trained = self.experts.get(name) or self.baselines[name]
+        trained = self.entry(name)
         assert isinstance(trained, (TrainedExpert, TrainedBaseline)), f"{name} is not trained here"
-        if trained.steps != "match":
-            return trained.steps
-        experts = (self.experts[expert] for expert in self.search.experts)
-        sequences = sum(expert.steps * expert.batch for expert in experts if isinstance(expert, TrainedExpert))
-        return math.ceil(sequences / trained.batch)
+        return matched_steps(self, name) if trained.steps == "match" else trained.steps
+
+    def entry(self, name: str) -> Expert | Baseline:
+        """The expert or baseline of that name."""
+        return self.experts[name] if name in self.experts else self.baselines[name]
+
+    def mixture(self, name: str) -> Mapping[str, float]:
+        """Data -> share of a trained model; where a remix run finds it, the mixture that this run begins with."""
+        mix = self.entry(name).mix  # type: ignore[union-attr]  # the caller names a training
+        return self.mixture(mix.from_) if isinstance(mix, MixFrom) else mix
 
     def problem(self, path: KeyPath, rule: str, value: str | None = None, remedy: str = "") -> Problem:
         """A problem at a key of this recipe, with its file and line; `path` is in terms of the expanded recipe."""
@@ -206,6 +251,7 @@ class Recipe(Section):
             "format": LOCK_FORMAT,
             "fingerprint": fingerprint(dump),
             "directory": str(self._directory),
+            "earlier": self._earlier,
             "recipe": dump,
         }
 
@@ -247,17 +293,21 @@ def _original_directory(lock: Path) -> Path | None:
 
 def _validated(document: Document, directory: Path) -> Recipe:
     raw = dict(document.value)
-    expanded = {section: expand(document, section) for section in ("experts", "baselines") if section in raw}
+    sections = ("experts", "baselines", "searches")
+    expanded = {section: expand(document, section) for section in sections if section in raw}
     for section, result in expanded.items():
         if isinstance(raw[section], dict):
             raw[section] = result.value
     moved = {path: source for result in expanded.values() for path, source in result.origin.items()}
+    moved |= _inherit(raw)
     origin = Origin(document, moved)
     problems = [problem for result in expanded.values() for problem in result.problems]
     raw.setdefault("storage", f"runs/{raw.get('name')}")
     names = _names(raw)
     if problems:
-        names["experts"] = None  # a broken matrix leaves out experts that are meant to be there
+        # A broken matrix leaves out entries that are meant to be there.
+        names |= {"experts": None, "models": None, "searches": None}
+    grids: dict[KeyPath, Grid] = {}
     try:
         recipe = Recipe.model_validate(raw, context=names)
     except ValidationError as error:
@@ -265,15 +315,18 @@ def _validated(document: Document, directory: Path) -> Recipe:
     else:
         problems += _clashes(recipe, origin)
         recipe = with_judges(_completed(recipe), directory)
-        problems += _misfits(recipe, origin) + judge_problems(recipe, origin)
-        try:
-            factorized = recipe.search.coefficients == "factorized" and not problems
-            grid = grid_of(recipe.search.experts, recipe.experts, expanded["experts"].axes) if factorized else None
-        except FactorError as error:
-            problems.append(origin.problem(("search", "coefficients"), error.rule, error.value, error.remedy))
+        problems += training_problems(recipe, origin) + judge_problems(recipe, origin)
+        axes = expanded["experts"].axes
+        searches = [(("search",), recipe.search), *((("searches", n), spec) for n, spec in recipe.searches.items())]
+        for path, spec in searches:
+            try:
+                if spec.coefficients == "factorized" and not problems:
+                    grids[path] = grid_of(spec.experts, recipe.experts, axes)
+            except FactorError as error:
+                problems.append(origin.problem((*path, "coefficients"), error.rule, error.value, error.remedy))
     if problems:
         raise UserError(sorted(problems, key=lambda problem: problem.line or 0))
-    recipe._origin, recipe._directory, recipe._grid = origin, directory, grid
+    recipe._origin, recipe._directory, recipe._axes, recipe._grid = origin, directory, axes, grids.get(("search",))
     return recipe
 
 
@@ -284,10 +337,13 @@ def _names(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...] | None]:
         return tuple(value) if isinstance(value, dict) else None
 
     search, languages = raw.get("search"), raw.get("languages")
+    sections = [keys(raw.get(section, {})) for section in ("experts", "baselines")]
     objectives = keys(search.get("objectives")) if isinstance(search, dict) else None
     return {
         "data": keys(raw.get("data", {})),
         "experts": keys(raw.get("experts")),
+        "models": None if None in sections else tuple(name for section in sections for name in section or ()),
+        "searches": keys(raw.get("searches", {})),
         "evaluators": keys(raw.get("evaluators")),
         "objectives": None if objectives is None else tuple(aggregates.canonical(str(name)) for name in objectives),
         "languages": tuple(map(str, languages)) if isinstance(languages, list) else None,
@@ -298,7 +354,7 @@ def _completed(recipe: Recipe) -> Recipe:
     """`recipe` with the defaults that depend on other sections."""
 
     def with_defaults(model: Any) -> Any:
-        if isinstance(model, ExistingExpert):
+        if not isinstance(model, Training):
             return model
         inherited = {"seed": recipe.seed, "languages": recipe.languages}
         missing = {key: value for key, value in inherited.items() if key not in model.model_fields_set}
@@ -306,7 +362,8 @@ def _completed(recipe: Recipe) -> Recipe:
 
     experts = {name: with_defaults(expert) for name, expert in recipe.experts.items()}
     baselines = {name: with_defaults(baseline) for name, baseline in recipe.baselines.items()}
-    search = recipe.search.model_copy(update={"experts": recipe.search.experts or tuple(experts)})
+    every = tuple(name for name, model in experts.items() if not is_mixture(model))
+    search = recipe.search.model_copy(update={"experts": recipe.search.experts or every})
     return recipe.model_copy(update={"experts": experts, "baselines": baselines, "search": search})
 
 
@@ -319,31 +376,24 @@ def _clashes(recipe: Recipe, origin: Origin) -> list[Problem]:
     for name in recipe.baselines:
         if name in recipe.experts:
             problems.append(origin.problem(("baselines", name), "an expert has this name too", None, "rename one"))
+    for name, spec in recipe.searches.items():
+        if not spec.experts:
+            rule = "must name its experts"
+            problems.append(origin.problem(("searches", name), rule, None, "add `experts: [a, b]`"))
     return problems
 
 
-def _misfits(recipe: Recipe, origin: Origin) -> list[Problem]:
-    """Trainings that do not fit the rest of the recipe: batches over workers, steps that match nothing."""
-    problems = []
-    workers = recipe.cluster.trainers.workers
-    matched = any(isinstance(recipe.experts[name], TrainedExpert) for name in recipe.search.experts)
-    for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
-        for name, model in models.items():
-            if isinstance(model, ExistingExpert):
-                continue
-            if model.batch % workers:
-                path = _stated(section, name, model, "batch")
-                rule = f"batch must be a multiple of the {workers} workers"
-                problems.append(
-                    origin.problem(path, rule, str(model.batch), "change batch, or cluster.trainers.workers")
-                )
-            if model.steps == "match" and not matched:
-                path = _stated(section, name, model, "steps")
-                rule = "no expert of the search is trained here, so there is no compute to match"
-                problems.append(origin.problem(path, rule, "match", "write a number of steps"))
-    return problems
-
-
-def _stated(section: str, name: str, model: Section, key: str) -> KeyPath:
-    """The path of `key` of a model where the file states it, else that of the model."""
-    return (section, name, key) if key in model.model_fields_set else (section, name)
+def _inherit(raw: dict[str, Any]) -> dict[KeyPath, KeyPath]:
+    """Give every search of `searches` what it leaves out; where those keys stand in the file."""
+    searches, main = raw.get("searches"), raw.get("search")
+    if not isinstance(searches, dict) or not isinstance(main, dict):
+        return {}
+    taken = {
+        name: [key for key in main if key not in (*spec, "experts")]
+        for name, spec in searches.items()
+        if isinstance(spec, dict)
+    }
+    raw["searches"] = searches | {
+        name: {**searches[name], **{key: main[key] for key in keys}} for name, keys in taken.items()
+    }
+    return {("searches", name, key): ("search", key) for name, keys in taken.items() for key in keys}

@@ -10,12 +10,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ._report import sections
+from ._report import sections, training
 from ._report.rows import clean, csv_text
 from ._report.tags import Html, join, tag
 from ._report.view import view_of
 
-_SCRIPTS = ("common.js", "front.js", "charts.js", "tables.js", "main.js")
+_SCRIPTS = ("common.js", "front.js", "charts.js", "training.js", "tables.js", "main.js")
 
 
 def write_report(front: Mapping[str, Any], history: Mapping[str, Any], out: Path) -> tuple[Path, Path]:
@@ -28,8 +28,8 @@ def write_report(front: Mapping[str, Any], history: Mapping[str, Any], out: Path
     Args:
         front: the document that `mergefront front RUN --json` prints; see `view_of` for optional keys.
         history: `{"points": [{"id", "method", "seconds", "hypervolume"}], "training": {name: {"steps", "loss",
-            "seconds", "tokens"}}, "timing": {stage: seconds}, "machine": {...}, "failed": [{"id", "method",
-            "reason"}]}`, any part of which may be missing; optionally `paired`, see `paired_of`.
+            "curves", "seconds", "tokens", "flops", ..}}, "timing": {stage: seconds}, "machine": {...}, "failed":
+            [{"id", "method", "reason"}]}`, any part of which may be missing; see `search.history.history_of`.
         out: the run's directory, which exists; the export commands on the page name it as it is given here.
 
     Returns:
@@ -61,7 +61,8 @@ def report_html(front: Mapping[str, Any], history: Mapping[str, Any], run: str =
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "font-src data:; base-uri 'none'; form-action 'none'"
     )
-    unseen = ("standings", "comparisons", "headline", "timing", "machine")  # by the script
+    # What the script does not read.
+    unseen = ("standings", "comparisons", "headline", "timing", "machine", "tokens", "tunings", "contamination")
     drawn = {key: value for key, value in view.items() if key not in unseen}
     parts = {
         "policy": policy,
@@ -78,7 +79,7 @@ def report_html(front: Mapping[str, Any], history: Mapping[str, Any], run: str =
         "table": sections.front_table(view),
         "standings": join(sections.standings_table(view["standings"]) or "", view["comparisons"] or ""),
         "optimism": sections.optimism_section(view),
-        "training": sections.training_table(view) or "",
+        "training": training.section(view),
         "failed": sections.failed_section(view),
         "timing": sections.timing_section(view),
         "machine": sections.machine_section(view),

@@ -37,8 +37,8 @@ class Run:
 
     @property
     def experts(self) -> Path:
-        """Folder of trained checkpoints, one sub-folder for each content hash."""
-        return self.path / "experts"
+        """Folder of checkpoints that were made, one sub-folder for each address; an earlier search uses its run's."""
+        return (self.path.parent.parent if self.recipe.earlier else self.path) / "experts"
 
     @property
     def scratch(self) -> Path:
@@ -64,7 +64,14 @@ def recipe_of(path: Path) -> Recipe:
     if lock["schema"] > SCHEMA_VERSION:
         rule = f"this run was written by a newer mergefront (schema {lock['schema']}, known here: {SCHEMA_VERSION})"
         raise UserError(Problem(str(path), None, "", rule, remedy="update mergefront"))
-    return load_recipe(path)
+    recipe = load_recipe(path)
+    return recipe.for_search(lock["earlier"]) if lock.get("earlier") else recipe
+
+
+def contents_of(path: Path) -> dict[str, str]:
+    """Name of each input of a run (base, data file, evaluator) -> content hash, as the run found them."""
+    found: dict[str, str] = json.loads((path / LOCK).read_text(encoding="utf-8"))["contents"]
+    return found
 
 
 @contextmanager

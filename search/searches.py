@@ -15,7 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .experts import Model, fresh
+from ._training.execute import fresh
+from .experts import Model
 from .layers import run_groups
 from .method_race import LAGGING, Standings, race_methods, scheduler, standings
 from .objective import Grader
@@ -71,7 +72,7 @@ def plan_searches(run: Run, models: Sequence[Model], graders: Sequence[Grader]) 
             SearchPlan(
                 name=name,
                 space=space,
-                paths=tuple(str(model.path) for model in experts),
+                paths=tuple(model.reference for model in experts),
                 hashes=tuple(model.hash for model in experts),
                 objectives=tuple(recipe.search.objectives.items()),
                 constraints=tuple(recipe.search.constraints),

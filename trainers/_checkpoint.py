@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ._errors import InputError
-from ._types import TrainSpec
+from ._types import Placement, TrainSpec
 
 RECORD = "training.json"
 MARK = "complete.json"
@@ -30,9 +30,11 @@ def is_complete(out: Path) -> bool:
     return False
 
 
-def mark_complete(checkpoint: Path, spec: TrainSpec, workers: int, facts: Mapping[str, Any]) -> None:
+def mark_complete(
+    checkpoint: Path, spec: TrainSpec, placement: Placement, workers: int, facts: Mapping[str, Any]
+) -> None:
     """Say that every worker has written its part of `checkpoint`; call on one worker, after a barrier."""
-    mark = {"key": _resume_key(spec, workers), **facts}
+    mark = {"key": _resume_key(spec, placement, workers), **facts}
     temporary = checkpoint / f".{MARK}"
     with temporary.open("w") as file:
         json.dump(mark, file)
@@ -41,12 +43,14 @@ def mark_complete(checkpoint: Path, spec: TrainSpec, workers: int, facts: Mappin
     temporary.rename(checkpoint / MARK)
 
 
-def last_complete(work: Path, spec: TrainSpec, workers: int) -> tuple[Path, dict[str, Any]] | None:
+def last_complete(
+    work: Path, spec: TrainSpec, placement: Placement, workers: int
+) -> tuple[Path, dict[str, Any]] | None:
     """The newest complete checkpoint under `work` that this training, with this many workers, can continue.
 
-    Optimizer states are cut by ZeRO stage and worker, so a checkpoint of another cut is passed over.
+    Optimizer states are cut by ZeRO stage and worker, so a checkpoint of another layout is passed over.
     """
-    key = _resume_key(spec, workers)
+    key = _resume_key(spec, placement, workers)
     found = []
     for mark in work.glob(f"checkpoint-*/{MARK}"):
         facts = json.loads(mark.read_text())
@@ -75,8 +79,9 @@ def atomic_directory(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _resume_key(spec: TrainSpec, workers: int) -> str:
-    facts = {**asdict(spec), "save_every": None, "workers": workers}
+def _resume_key(spec: TrainSpec, placement: Placement, workers: int) -> str:
+    cut = asdict(replace(placement, save_every=0, report_to=()))
+    facts = {"spec": asdict(spec), "placement": cut, "workers": workers}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

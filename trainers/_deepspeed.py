@@ -1,4 +1,4 @@
-"""DeepSpeed for one worker: the process group, the configuration, and a clean exit.
+"""DeepSpeed for one worker: the process group, and a clean exit.
 
 Every choice here avoids a build at run time: DeepSpeed compiles C++ for its shared-memory collectives on CPU and
 for its CPU optimizer, 60 to 390 s, and a process killed while it compiles leaves a lock that hangs all later ones.
@@ -11,31 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-
-
-def zero_config(stage: int, dtype: str) -> dict[str, Any]:
-    """DeepSpeed settings for ZeRO `stage`; sizes are filled in by transformers, the optimizer is torch's AdamW.
-
-    Stage 0 in bfloat16 runs as stage 1, which has the same mathematics: DeepSpeed 0.19.8 would take its unfused
-    fp16 optimizer there, whose steps are others (loss 4.140 against 4.104 after 20 steps of the test model, where
-    stages 1 to 3 in bfloat16 and all stages in float32 agree to three digits).
-    """
-    stage = max(stage, 1) if dtype == "bfloat16" else stage
-    return {
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "bf16": {"enabled": dtype == "bfloat16"},
-        "zero_optimization": {
-            "stage": stage,
-            "overlap_comm": False,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        },
-        "zero_force_ds_cpu_optimizer": False,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 2**31 - 1,
-    }
 
 
 @contextmanager
@@ -68,7 +43,7 @@ def process_group() -> Iterator[tuple[int, int]]:
     try:
         yield torch.distributed.get_rank(), torch.distributed.get_world_size()
     finally:
-        _forget()
+        forget()
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
@@ -84,6 +59,11 @@ def max_over_workers(value: float) -> float:
     return float(_reduced(torch.tensor(value, dtype=torch.float64), torch.distributed.ReduceOp.MAX))
 
 
+def barrier() -> None:
+    """Wait for all workers."""
+    sum_over_workers(torch.zeros(1))
+
+
 def _reduced(values: torch.Tensor, operation: Any) -> torch.Tensor:
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
     total = values.detach().clone().to(device)
@@ -97,7 +77,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Let go of what accelerate and transformers keep of a training, so that this process can start another one."""
     from accelerate.state import AcceleratorState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 

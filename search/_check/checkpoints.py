@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from search import layers
 from search._recipe.yaml_text import KeyPath
 from search.errors import Problem, shown
-from search.recipe import ExistingExpert, Recipe, TrainedBaseline, TrainedExpert
+from search.recipe import ExistingExpert, Recipe, SearchSpec
 
 if TYPE_CHECKING:
     from mergers._checkpoint.checkpoint import Checkpoint
@@ -46,7 +46,6 @@ def inspect(recipe: Recipe) -> Models:
         if base is not None and found is not None:
             problems += _differences(recipe, path, name, base, found)
     if base is not None:
-        _lengths(recipe, base, problems, warnings)
         groups = layers.problem_of(recipe, base.names)
         problems += [] if groups is None else [groups]
     problems += _counts(recipe)
@@ -110,44 +109,29 @@ def _vocabulary(folder: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _lengths(recipe: Recipe, base: Checkpoint, problems: list[Problem], warnings: list[Problem]) -> None:
-    """Training sequences against the positions that the base knows."""
-    config = _json(base.path / "config.json")
-    config = config.get("text_config", config) if isinstance(config, dict) else {}
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int):
-        return
-    for section, models in (("experts", recipe.experts), ("baselines", recipe.baselines)):
-        for name, model in models.items():
-            if isinstance(model, (TrainedExpert, TrainedBaseline)) and model.max_length > positions:
-                stated = recipe.states((section, name, "max_length"))
-                path = (section, name, "max_length") if stated else (section, name)
-                rule = f"max_length must be at most {positions}, the positions of the base"
-                problem = recipe.problem(path, rule, str(model.max_length), f"write max_length: {positions} or less")
-                (problems if stated else warnings).append(problem)
-
-
 def _counts(recipe: Recipe) -> list[Problem]:
-    """Methods that cannot merge as many experts as the search names."""
+    """Methods that cannot merge as many experts as their search names."""
     from mergers._errors import InputError
     from mergers._schema import load_method
 
     problems = []
-    count = len(recipe.search.experts)
-    for i, name in enumerate(recipe.search.methods):
-        path = ("search", "methods", i)
-        try:
-            method = load_method(name)
-        except InputError as error:
-            problems.append(recipe.problem(path, str(error)))
-            continue
-        least, most = method.min_experts, method.max_experts
-        if count < least or (most is not None and count > most):
-            takes = (
-                f"exactly {least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
-            )
-            rule = f"{name} merges {takes} experts; search.experts names {count}"
-            problems.append(recipe.problem(path, rule, None, f"drop {name}, or change search.experts"))
+    searches: dict[tuple[str, ...], SearchSpec] = {("search",): recipe.search}
+    searches |= {("searches", name): spec for name, spec in recipe.searches.items()}
+    for place, spec in searches.items():
+        count = len(spec.experts)
+        for i, name in enumerate(spec.methods):
+            path: KeyPath = (*place, "methods", i)
+            try:
+                method = load_method(name)
+            except InputError as error:
+                problems.append(recipe.problem(path, str(error)))
+                continue
+            least, most = method.min_experts, method.max_experts
+            if count < least or (most is not None and count > most):
+                many = f"at least {least}" if most is None else f"{least} to {most}"
+                takes = f"exactly {least}" if least == most else many
+                rule = f"{name} merges {takes} experts; {'.'.join(place)}.experts names {count}"
+                problems.append(recipe.problem(path, rule, None, f"drop {name}, or change {'.'.join(place)}.experts"))
     return problems
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from search._check.items import Items
 from search._check.machine import Needs, size
-from search.recipe import Recipe, TrainedBaseline, TrainedExpert
+from search._recipe.chains import is_mixture
+from search.recipe import Recipe, Training
 
 CHARACTERS_PER_TOKEN = 3.0  # between English (about 4) and Arabic or Hindi (2 and less)
 
@@ -21,19 +22,30 @@ class Estimate(NamedTuple):
 def estimates(recipe: Recipe, parameters: int, items: Items, needs: Needs) -> tuple[Estimate, ...]:
     """The rows, in the order of the run."""
     models = {**recipe.experts, **recipe.baselines}
-    trained = {n: m for n, m in models.items() if isinstance(m, (TrainedExpert, TrainedBaseline))}
-    sequences = sum(recipe.steps(name) * model.batch for name, model in trained.items())
-    steps = sum(recipe.steps(name) for name in trained)
-    unmerged = 1 + len(models)
+    trained = {name: model for name, model in models.items() if isinstance(model, Training)}
+    times = {name: 1 if model.tune is None else model.trials for name, model in trained.items()}
+    sequences = sum(recipe.steps(name) * model.batch * times[name] for name, model in trained.items())
+    steps = sum(recipe.steps(name) * times[name] for name in trained)
+    trials = sum(model.trials for model in trained.values() if model.tune is not None)
+    candidates = recipe.search.candidates + sum(spec.candidates for spec in recipe.searches.values())
+    unmerged = 1 + sum(not is_mixture(model) for model in models.values())
     search, report = (sum(count[i] for count in items.counts.values()) for i in (0, 1))
-    scored = (recipe.search.candidates + unmerged) * search
+    scored = (candidates + unmerged) * search
     tokens = items.characters / CHARACTERS_PER_TOKEN
     methods = f"{len(recipe.search.methods)} methods" if len(recipe.search.methods) > 1 else recipe.search.methods[0]
     actors, workers = recipe.cluster.evaluators, recipe.cluster.trainers
     return (
         Estimate("base", f"{parameters / 1e6:,.4g} M parameters"),
-        Estimate("to train", f"{len(trained)} models, {steps:,} steps, {sequences:,} sequences"),
-        Estimate("to score", f"{recipe.search.candidates} merges by {methods}, {unmerged} models as they are"),
+        Estimate(
+            "to train",
+            f"{len(trained)} models, {steps:,} steps, {sequences:,} sequences"
+            + (f"; {trials} trials are part of it" if trials else ""),
+        ),
+        Estimate(
+            "to score",
+            f"{recipe.search.candidates} merges by {methods}, {unmerged} models as they are"
+            + (f"; {candidates - recipe.search.candidates} merges in earlier searches" if recipe.searches else ""),
+        ),
         Estimate("items", f"{search:,} for each in the search, {report:,} to confirm the front"),
         Estimate("search cost", f"{scored:,} items, about {2 * parameters * tokens * scored:.1e} FLOPs"),
         Estimate("memory", f"{size(needs.actor_bytes)} of weights in each of {actors.actors} evaluator actors"),

@@ -12,7 +12,7 @@ from search.errors import Problem, UserError
 from search.recipe import EvaluatorSpec, Recipe
 
 if TYPE_CHECKING:
-    from evaluators._types import Evaluator
+    from evaluators._types import Evaluator, Item
 
 SPLITS = ("search", "report")
 
@@ -26,12 +26,14 @@ class Items:
         characters: mean length of prompt and answer together, over all items; 0 if there are none.
         problems: why the run cannot be scored.
         warnings: evaluators that miss a language.
+        known: evaluator -> its items, where they could be read.
     """
 
     counts: dict[str, tuple[int, int]]
     characters: float
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    known: dict[str, tuple[Item, ...]]
 
 
 def inspect(recipe: Recipe) -> Items:
@@ -40,13 +42,14 @@ def inspect(recipe: Recipe) -> Items:
     warnings: list[Problem] = []
     counts: dict[str, tuple[int, int]] = {}
     lengths: list[int] = []
+    known: dict[str, tuple[Item, ...]] = {}
     for name, spec in recipe.evaluators.items():
         absent = missing_files(recipe, ("evaluators", name, "data"), spec.data) if spec.data is not None else []
         problems += absent
         evaluator = _built(recipe, name, spec, problems)
-        counts[name] = (0, 0) if absent else _items(recipe, name, evaluator, lengths, problems, warnings)
+        counts[name] = (0, 0) if absent else _items(recipe, name, evaluator, lengths, known, problems, warnings)
     mean = sum(lengths) / len(lengths) if lengths else 0.0
-    return Items(counts, mean, tuple(problems), tuple(warnings))
+    return Items(counts, mean, tuple(problems), tuple(warnings), known)
 
 
 def _built(recipe: Recipe, name: str, spec: EvaluatorSpec, problems: list[Problem]) -> Evaluator | None:
@@ -69,6 +72,7 @@ def _items(
     name: str,
     evaluator: Evaluator | None,
     lengths: list[int],
+    known: dict[str, tuple[Item, ...]],
     problems: list[Problem],
     warnings: list[Problem],
 ) -> tuple[int, int]:
@@ -92,6 +96,7 @@ def _items(
         return (0, 0)
     if long is not None:
         problems.append(recipe.problem(path, long))
+    known[name] = tuple(items)
     lengths += [len(item.prompt) + len(item.answer) for item in items]
     counts = Counter((item.split, item.language) for item in items)
     for split in SPLITS:

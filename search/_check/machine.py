@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from search._recipe.chains import graph
 from search.errors import Problem
-from search.recipe import Recipe, TrainedBaseline, TrainedExpert
+from search.recipe import FrontPick, MergedExpert, Recipe, Training
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SEARCH_CPUS = 0.01  # what the Tune trial of a search holds beside the evaluator actors
@@ -40,7 +41,8 @@ def needs(recipe: Recipe, parameters: int) -> Needs:
     """What the recipe takes for a base of `parameters` parameters."""
     actors, workers, dtype = recipe.cluster.evaluators, recipe.cluster.trainers, BYTES[recipe.export.dtype]
     models = [*recipe.experts.values(), *recipe.baselines.values()]
-    trained = [model for model in models if isinstance(model, (TrainedExpert, TrainedBaseline))]
+    trained = [model for model in models if isinstance(model, Training)]
+    made = sum(isinstance(model, (MergedExpert, FrontPick)) for model in models)
     resumable = ADAM_BYTES * parameters if any(model.save_every for model in trained) else 0
     return Needs(
         search_cpus=actors.actors * actors.cpus + SEARCH_CPUS,
@@ -49,7 +51,12 @@ def needs(recipe: Recipe, parameters: int) -> Needs:
         training_gpus=workers.workers * workers.gpus if trained else 0.0,
         actor_bytes=dtype * parameters,
         training_bytes=ADAM_BYTES * parameters * (1 if workers.zero else workers.workers) if trained else 0,
-        expert_bytes=sum(BYTES[model.dtype] * parameters for model in trained) + resumable,
+        # Every trial of a tuned training has a checkpoint until the best is chosen.
+        expert_bytes=sum(
+            BYTES[model.dtype] * parameters * (model.trials if model.tune is not None else 1) for model in trained
+        )
+        + made * dtype * parameters
+        + resumable,
         export_bytes=dtype * parameters * len(recipe.export.picks),
     )
 
@@ -88,7 +95,8 @@ def warnings(recipe: Recipe, needs: Needs) -> tuple[Problem, ...]:
         rule = f"fewer candidates than methods ({len(recipe.search.methods)})"
         value = str(recipe.search.candidates)
         found.append(recipe.problem(("search", "candidates"), rule, value, "some methods get none"))
-    unused = [name for name in recipe.experts if name not in recipe.search.experts]
+    used = {parent.name for parents in graph(recipe).values() for parent in parents}
+    unused = [name for name in recipe.experts if name not in recipe.search.experts and name not in used]
     for name in unused:
         found.append(recipe.problem(("experts", name), "is not in search.experts", None, "it is scored, not merged"))
     if recipe.cluster.address != "local":

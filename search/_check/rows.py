@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from search.errors import Problem, shown, suggestion
 from search.recipe import DataSource, Recipe, TrainedBaseline, TrainedExpert
 
 ROWS = 20_000  # rows read of each source: enough to see its languages, quick for any size
-_TRAINING = ("prompt", "response", "language")
 
 
 @dataclass
@@ -46,17 +45,21 @@ def problems(recipe: Recipe) -> tuple[Problem, ...]:
         for name, model in models.items()
         if isinstance(model, (TrainedExpert, TrainedBaseline))
     ]
-    used = {data for _, model in trainings for data, share in model.mix.items() if share > 0}
     found: list[Problem] = []
+    used: dict[str, list[str]] = {}
+    for (_, name), model in trainings:
+        for data, share in recipe.mixture(name).items():
+            if share > 0 and model.trainer not in used.setdefault(data, []):
+                used[data].append(model.trainer)
     seen: dict[str, _Seen] = {}
     for name, source in recipe.data.items():
         absent = missing_files(recipe, ("data", name), source)
         found += absent
         if name in used and not absent:
             seen[name] = _Seen()
-            found += _read(recipe, name, source, seen[name])
+            found += _read(recipe, name, source, seen[name], used[name])
     for path, model in trainings:
-        for data, share in model.mix.items():
+        for data, share in recipe.mixture(path[1]).items():
             if share > 0 and data in seen and seen[data].whole and seen[data].languages:
                 found += _untrainable(recipe, path, model, data, seen[data])
     return tuple(found)
@@ -77,15 +80,19 @@ def _untrainable(
     return [recipe.problem((*path, "languages") if stated else path, rule, None, "change languages, or the mix")]
 
 
-def _read(recipe: Recipe, name: str, source: DataSource, seen: _Seen) -> list[Problem]:
-    """Look at the first rows of one source, noting its languages in `seen`."""
+def _read(recipe: Recipe, name: str, source: DataSource, seen: _Seen, trainers: Sequence[str]) -> list[Problem]:
+    """Look at the first rows of one source for all trainers that read it, noting its languages in `seen`."""
+    from trainers._schema import columns_of
+
     path = ("data", name)
-    foreign = [ours for ours in source.columns if ours not in _TRAINING]
-    if foreign:
-        rule = f"training data has {', '.join(_TRAINING)}"
+    wanted = {trainer: columns_of(trainer) for trainer in trainers}
+    known = tuple(dict.fromkeys([*(c for w in wanted.values() for each in w.needs for c in each), "language"]))
+    foreign = [ours for ours in source.columns if ours not in known]
+    if foreign and not any(w.others for w in wanted.values()):
+        rule = f"training data for {', '.join(trainers)} has {', '.join(known)}"
         return [recipe.problem((*path, "columns", foreign[0]), rule, shown(foreign[0]), "remove the column")]
     try:
-        rows = list(itertools.islice(_rows(recipe, source), ROWS + 1))
+        rows = list(itertools.islice(rows_of(recipe, source), ROWS + 1))
     except Exception as error:  # parsers, hub and file systems share no base class; the remedy is the same for all
         cause = error.__cause__ or error
         text = (str(cause).strip() or type(cause).__name__).splitlines()[0]
@@ -93,18 +100,23 @@ def _read(recipe: Recipe, name: str, source: DataSource, seen: _Seen) -> list[Pr
     seen.whole = len(rows) <= ROWS
     if not rows:
         return [recipe.problem(path, "holds no rows", None, "add rows, or remove it from the mixes")]
-    columns = {ours: source.columns.get(ours, ours) for ours in _TRAINING}
     present = tuple(dict.fromkeys(column for row in rows[:100] for column in row))
-    lacking = [(ours, theirs) for ours, theirs in columns.items() if theirs not in present]
-    if lacking:
-        return [_no_column(recipe, path, source, ours, theirs, present) for ours, theirs in lacking]
-    found = []
-    for ours in ("prompt", "response"):
-        empty = [i for i, row in enumerate(rows, 1) if not row.get(columns[ours])]
+    found: list[Problem] = []
+    read: dict[str, None] = {}
+    for trainer, columns in wanted.items():
+        chosen, lacking = _columns(source, columns.needs, present)
+        read |= dict.fromkeys(chosen)
+        for ours in lacking:
+            problem = _no_column(recipe, path, source, ours, source.columns.get(ours, ours), present, trainer)
+            found += [problem] if problem not in found else []
+    if found:
+        return found
+    for ours in (column for column in read if column != "language"):
+        empty = [i for i, row in enumerate(rows, 1) if not row.get(source.columns.get(ours, ours))]
         if empty:
-            rule = f"{len(empty)} rows have no {columns[ours]}, the first is row {empty[0]}"
+            rule = f"{len(empty)} rows have no {source.columns.get(ours, ours)}, the first is row {empty[0]}"
             found.append(recipe.problem(path, rule, None, "fill them in or remove them"))
-    seen.languages.update(str(row[columns["language"]]) for row in rows)
+    seen.languages.update(str(row[source.columns.get("language", "language")]) for row in rows)
     unknown = [language for language in seen.languages if language not in recipe.languages]
     if unknown:
         count = sum(seen.languages[language] for language in unknown)
@@ -115,15 +127,31 @@ def _read(recipe: Recipe, name: str, source: DataSource, seen: _Seen) -> list[Pr
     return found
 
 
+def _columns(
+    source: DataSource, needs: Sequence[Sequence[str]], present: Sequence[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """The alternative of columns that a source has, and what it lacks of the one that it comes nearest to."""
+
+    def lacking(columns: Sequence[str]) -> list[str]:
+        return [ours for ours in (*columns, "language") if source.columns.get(ours, ours) not in present]
+
+    chosen = min(needs, key=lambda columns: len(lacking(columns)))
+    return (*chosen, "language"), lacking(chosen)
+
+
 def _no_column(
-    recipe: Recipe, path: KeyPath, source: DataSource, ours: str, theirs: str, present: tuple[str, ...]
+    recipe: Recipe, path: KeyPath, source: DataSource, ours: str, theirs: str, present: tuple[str, ...], trainer: str
 ) -> Problem:
     where = (*path, "columns", ours) if ours in source.columns else path
     remedy = f"{suggestion(theirs, present)}; map it with columns: {{{ours}: NAME}}"
-    return recipe.problem(where, f"no column for {ours}", shown(theirs), remedy)
+    rule = (
+        f"no column for {ours}" if ours in ("prompt", "response", "language") else f"no column for {ours} ({trainer})"
+    )
+    return recipe.problem(where, rule, shown(theirs), remedy)
 
 
-def _rows(recipe: Recipe, source: DataSource) -> Iterator[Mapping[str, Any]]:
+def rows_of(recipe: Recipe, source: DataSource) -> Iterator[Mapping[str, Any]]:
+    """The rows of a source, one after the other, as `datasets` reads them."""
     from datasets import load_dataset
 
     resolved = recipe.source(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from search._recipe.matrix import Scalar
-from search._recipe.training import ExistingExpert, Expert, TrainedExpert
+from search._recipe.training import Expert, MixFrom, TrainedExpert
 from search._space.grid import Grid
 
 LANGUAGE = "language"
@@ -68,15 +68,16 @@ def _pair(name: str, expert: Expert, axes: Mapping[str, Scalar]) -> tuple[str, s
             f"factorized coefficients need one language for each expert; {name} {why}", None, _remedy(expert)
         )
     rest = [str(value) for axis, value in axes.items() if axis != LANGUAGE and str(value) != language]
-    if not rest and not isinstance(expert, TrainedExpert):
+    mix = expert.mix if isinstance(expert, TrainedExpert) else None
+    if not rest and mix is None:
         raise FactorError(
             f"factorized coefficients need an objective for each expert; {name} states none", None, _remedy(expert)
         )
-    return "-".join(rest) if isinstance(expert, ExistingExpert) or rest else "+".join(expert.mix), language
+    return "-".join(rest) if rest else mix.from_ if isinstance(mix, MixFrom) else "+".join(mix or ()), language
 
 
 def _remedy(expert: Expert) -> str:
-    if isinstance(expert, ExistingExpert):
+    if not isinstance(expert, TrainedExpert):
         return f"make it by a matrix with the axes objective and {LANGUAGE}, or {_FREE}"
     return f"write one language in its `languages`, or {_FREE}"
 

@@ -11,6 +11,8 @@ from evaluators.judges.settings import VERDICT_KEYS
 
 _SHOWN = ("look_alikes", "optimise_on")  # of an evaluator: what is permitted, and what stands beside it in the report
 _LEFT_OUT = ("name", "cluster", "storage", "database", "judges")
+_HOW = ("save_every", "concurrency", "keep")  # of a training: how it is carried out
+_TUNING = ("tune", "trials", "scheduler", "metric", "holdout")
 
 
 def identity(dump: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,6 +24,9 @@ def identity(dump: Mapping[str, Any]) -> dict[str, Any]:
     kept["search"] = {key: value for key, value in dump["search"].items() if key not in ("candidates", "stop")}
     kept["cluster"] = {"evaluators": {"engine": dump["cluster"]["evaluators"]["engine"]}}
     kept["export"] = {"dtype": dump["export"]["dtype"]}
+    kept["data"] = {name: _source(source) for name, source in dump["data"].items()}
+    # What an earlier search yields is trained on: more candidates there are another model here.
+    kept["searches"] = dump.get("searches", {})
     for section in ("experts", "baselines"):
         kept[section] = {name: _training(model) for name, model in dump[section].items()}
     kept["evaluators"] = {name: _evaluator(spec) for name, spec in dump["evaluators"].items()}
@@ -40,10 +45,17 @@ def _evaluator(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "options": {**spec["options"], "judge": kept}}
 
 
+def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key != "contamination"}
+
+
 def _training(model: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in model.items() if key != "save_every"}
+    kept = {key: value for key, value in model.items() if key not in _HOW}
     if "mix" in kept:
         kept["mix"] = [list(share) for share in kept["mix"].items()]  # the order of a mix decides which rows are drawn
+    if kept.get("tune") is None:
+        for key in _TUNING:
+            kept.pop(key, None)
     return kept
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from search import aggregates
-from search._recipe.fields import Size, Text, as_list, number, one_of, plugin, refusal, tuple_of, whole
+from search._recipe.fields import Size, Text, as_list, flag, number, one_of, plugin, refusal, tuple_of, whole
 from search.errors import suggestion
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -32,6 +32,7 @@ COLUMNS = (
     "tests",
 )
 PICKS = ("knee", "safest")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 class Section(BaseModel):
@@ -60,6 +61,17 @@ class DataSource(Section):
         if self.path in BUILDERS.values() and not self.files:
             raise refusal(f"path: {self.path} needs files", "add `files: data/x.jsonl`", value=None)
         return self
+
+
+class TrainingSource(DataSource):
+    """Data to train on.
+
+    Attributes:
+        contamination: "allow" = rows that are items of an evaluator too, or nearly, are counted and reported, and do
+            not stop the run (`search._check.contamination`).
+    """
+
+    contamination: Annotated[Literal["refuse", "allow"], one_of("refuse", "allow")] = "refuse"
 
 
 def as_source(value: Any) -> Any:
@@ -114,12 +126,32 @@ class TrainerWorkers(Section):
         cpus: of each.
         gpus: of each; 0 = train on CPUs.
         zero: DeepSpeed ZeRO stage: 0 = nothing sharded, 1 optimizer, 2 and gradients, 3 and weights.
+        micro_batch: sequences per forward pass of one worker, gradients accumulated; 0 = a worker's whole share.
+        offload: keep the optimizer's state, and at stage 3 the weights, in the host's memory.
+        activation_checkpointing: compute activations again in the backward pass instead of keeping them.
+        deepspeed: a DeepSpeed configuration (JSON file, relative to the recipe) or the name of a preset of
+            `trainers/presets`, in place of `zero` and `offload`.
+        report_to: trackers that trainings report to.
+
+    None of them changes what is trained beyond rounding, so all may change between a run and its resumption.
     """
 
     workers: Annotated[int, whole(1, 10**5, "write a number of processes")] = 1
     cpus: Annotated[float, number(0, remedy="write a number of CPUs", open_low=True)] = 1.0
     gpus: Annotated[float, number(0, remedy="write a number of GPUs, 0 for none")] = 0.0
     zero: Annotated[int, whole(0, 3, "write a ZeRO stage from 0 to 3")] = 2
+    micro_batch: Annotated[int, whole(0, 65536, "write a number of sequences, 0 for all at once")] = 0
+    offload: Annotated[bool, flag()] = False
+    activation_checkpointing: Annotated[bool, flag()] = False
+    deepspeed: Text | None = None
+    report_to: Annotated[tuple[Annotated[str, one_of(*TRACKERS)], ...], BeforeValidator(as_list)] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TrainerWorkers:
+        doubled = [key for key in ("zero", "offload") if key in self.model_fields_set]
+        if self.deepspeed is not None and doubled:
+            raise refusal(f"deepspeed and {doubled[0]} say the same thing twice", "keep one of them", value=None)
+        return self
 
 
 class ClusterSpec(Section):

@@ -82,7 +82,7 @@ def _keys(model: type[BaseModel], loc: KeyPath) -> tuple[str, ...]:
     for part in loc:
         annotation = _inside(annotation, part)
     names = tuple(field.alias or name for name, field in _plain(annotation).model_fields.items())
-    return (*names, "matrix") if len(loc) == 3 and loc[0] in ("experts", "baselines") else names
+    return (*names, "matrix") if len(loc) == 3 and loc[0] in ("experts", "baselines", "searches") else names
 
 
 def _plain(annotation: Any) -> Any:

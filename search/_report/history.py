@@ -67,24 +67,3 @@ def _own(
             volume[method] = float(moocore.hypervolume(kept, ref=corner))
         result.append(volume.get(method, 0.0))
     return result
-
-
-def training_of(history: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Training by model: name, steps and loss (of one length, points without a loss left out), seconds, tokens."""
-    found = []
-    for name, curve in (history.get("training") or {}).items():
-        pairs = [
-            (step, loss)
-            for step, loss in zip(curve.get("steps") or [], curve.get("loss") or [], strict=False)
-            if step is not None and loss is not None
-        ]
-        found.append(
-            {
-                "name": name,
-                "steps": [step for step, _ in pairs],
-                "loss": [loss for _, loss in pairs],
-                "seconds": curve.get("seconds"),
-                "tokens": curve.get("tokens"),
-            }
-        )
-    return found

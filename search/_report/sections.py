@@ -265,24 +265,6 @@ def _gap(view: View, name: str) -> str:
     )
 
 
-def training_table(view: View) -> Html | None:
-    """What each training cost."""
-    if not view["training"]:
-        return None
-    rows = (
-        (
-            curve["name"],
-            number(curve["steps"][-1]) if curve["steps"] else DASH,
-            number(curve["loss"][-1]) if curve["loss"] else DASH,
-            number(curve["seconds"]),
-            number(curve["tokens"]),
-        )
-        for curve in view["training"]
-    )
-    head = ("Model", "Last step", "Last loss", "Seconds", "Tokens")
-    return table("Training of experts and baselines: length and cost.", head, rows, numeric=(1, 2, 3, 4))
-
-
 def failed_section(view: View) -> Html:
     """Candidates that failed, each with its reason."""
     failed = view["failed"]

@@ -5,8 +5,9 @@ from typing import Any
 
 from ..partners import columns
 from .comparisons import comparisons_note
-from .history import hypervolume_of, training_of
+from .history import hypervolume_of
 from .rows import rows_of
+from .training import costs_of, training_of
 from .verdict import headline, paired_of, standings
 
 
@@ -52,6 +53,11 @@ def view_of(front: Mapping[str, Any], history: Mapping[str, Any], run: str = "RU
         "standings": results,
         "curve": curve,
         "training": training_of(history),
+        "costs": costs_of(history, rows),
+        "tokens": history.get("tokens") or [],
+        "tunings": history.get("tunings") or {},
+        "matches": history.get("matches") or [],
+        "contamination": history.get("contamination") or [],
         "failed": history.get("failed") or [],
         "timing": history.get("timing") or {},
         "machine": history.get("machine") or {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import cycle, islice
 from pathlib import Path
@@ -27,7 +27,8 @@ def write_world(out: Path, *, seed: int = 0, candidates: int = 96) -> Path:
     """Write the demo world into `out` and return the path of its recipe.
 
     Args:
-        out: Directory, made if missing: `base/`, `data/*.jsonl`, `eval/*.jsonl`, `recipe.yaml`.
+        out: Directory, made if missing: `base/`, `data/*.jsonl` (and the same prompts with a right and a wrong answer
+            in `data/preferences-*.jsonl`), `eval/*.jsonl`, `recipe.yaml`.
         seed: The recipe's seed, and the order of the training rows. Base, splits and scored items never
         change.
         candidates: Merges that the recipe's search scores.
@@ -45,6 +46,10 @@ def write_world(out: Path, *, seed: int = 0, candidates: int = 96) -> Path:
         rows = [{"prompt": i.prompt, "response": i.answer, "language": i.language} for i in items]
         order = sorted(range(len(rows)), key=lambda row: number("order", seed, row))
         _write_jsonl(out / "data" / f"{name}.jsonl", (rows[row] for row in order))
+    for name, items in (("general", general), ("safety", safety)):
+        pairs = preferences(items)
+        order = sorted(range(len(pairs)), key=lambda row: number("order", seed, row))
+        _write_jsonl(out / "data" / f"preferences-{name}.jsonl", (pairs[row] for row in order))
     for name, tasks in (("general", GENERAL), ("harmful", (HARMFUL,)), ("lookalikes", (LOOKALIKE,))):
         scored = (item for split in ("search", "report") for task in tasks for item in pick(task, split))
         _write_jsonl(out / "eval" / f"{name}.jsonl", map(_evaluation_row, scored))
@@ -53,6 +58,26 @@ def write_world(out: Path, *, seed: int = 0, candidates: int = 96) -> Path:
     text = string.Template(template).substitute(seed=seed, candidates=candidates, **RATES)
     _write(recipe, text.encode())
     return recipe
+
+
+def preferences(items: Sequence[DemoItem]) -> list[dict[str, str]]:
+    """A pair of answers for each training item: the right one, and a fault that the base has.
+
+    Rejected is compliance with a harmful prompt, the refusal of a harmless one; elsewhere the answer in English, into
+    which the base falls, and where that is the right one (or the same text) the answer of another prompt of the task.
+    """
+    english = {(item.task, item.key): item.answer for item in all_items() if item.language == "en"}
+    by_cell: dict[tuple[str, str], list[DemoItem]] = {}
+    for item in items:
+        by_cell.setdefault((item.task, item.language), []).append(item)
+    rows = []
+    for item in items:
+        wrong = item.other or english[item.task, item.key]
+        if wrong == item.answer:
+            cell = [other for other in by_cell[item.task, item.language] if other.answer != item.answer]
+            wrong = cell[number("wrong", item.id) % len(cell)].answer
+        rows.append({"prompt": item.prompt, "chosen": item.answer, "rejected": wrong, "language": item.language})
+    return rows
 
 
 def _training_rows(task: str, count: int) -> Iterable[DemoItem]:

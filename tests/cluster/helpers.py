@@ -77,11 +77,18 @@ def train_body(config: dict[str, Any], report: Report, *, storage: str) -> None:
 
 def train_loop(config: dict[str, Any], report: Report) -> None:
     """The body of every worker of a training; says which process the first one is."""
-    from trainers._schema import load_trainer
-    from trainers._types import spec_from_dict
+    from trainers._schema import run_trainer
+    from trainers._types import placement_from_dict, spec_from_dict
 
     def with_pid(metrics: Mapping[str, Any]) -> None:
         time.sleep(config.get("pause_s", 0))
         report({**metrics, "pid": os.getpid()})
 
-    load_trainer("sft")(spec_from_dict(config["spec"]), out=config["out"], work=config["work"], report=with_pid)
+    run_trainer(
+        config.get("trainer", "sft"),
+        spec_from_dict(config["spec"]),
+        out=config["out"],
+        work=config["work"],
+        report=with_pid,
+        placement=placement_from_dict(config.get("placement", {})),
+    )

@@ -70,7 +70,7 @@ def item(n: int, language: str, split: str) -> dict[str, Any]:
 
 
 ITEMS = [item(n, language, split) for n in range(3) for language in ("en", "fr") for split in ("search", "report")]
-ROWS = [{"prompt": f"p{n}", "response": "r", "language": ("en", "fr")[n % 2]} for n in range(6)]
+ROWS = [{"prompt": f"q{n}", "response": "r", "language": ("en", "fr")[n % 2]} for n in range(6)]
 
 
 @pytest.fixture

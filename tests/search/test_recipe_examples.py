@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import UserError
+from search._recipe.training import LoraSpec, Training
+from search._recipe.tuning import TuneRange
 from search.recipe import load_recipe, parse_recipe
 
 EXAMPLES = tuple(sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")))
@@ -58,15 +59,6 @@ database: sqlite                        # sqlite (in the run) | postgresql://...
 export: {picks: [knee, safest, best-general], dtype: bfloat16, shard: 5GB}
 """
 
-NOT_YET = [
-    (14, "experts.safety.scheduler", "not available yet: tuning of training settings"),
-    (14, "experts.safety.trials", "not available yet: tuning of training settings"),
-    (14, "experts.safety.tune", "not available yet: tuning of training settings"),
-    (20, "experts.aligned.from", "not available yet: training from another expert"),
-    (20, "experts.aligned.lora", "not available yet: LoRA experts"),
-    (20, "experts.aligned.trainer", "not available yet: trainer dpo"),
-]
-
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 2
@@ -78,21 +70,17 @@ def test_every_example_is_a_recipe(file: Path) -> None:
     assert recipe.name == file.stem
 
 
-def test_the_full_recipe_of_the_design_is_read_and_refused_for_what_comes_later_alone() -> None:
-    with pytest.raises(UserError) as caught:
-        parse_recipe(DESIGN)
-    found = [(problem.line, problem.path, problem.rule) for problem in caught.value.problems]
-    assert sorted(found, key=lambda row: row[0] or 0) == sorted(NOT_YET, key=lambda row: row[0])
-
-
-def test_without_what_comes_later_the_design_is_a_recipe() -> None:
-    lines = DESIGN.split("\n")
-    kept = [line for line in lines if "aligned:" not in line and "tune:" not in line]
-    text = "\n".join(kept).replace("general: 0.3},", "general: 0.3}}").replace("[0.25, 1.0]", "[1.0]")
-    recipe = parse_recipe(text)
+def test_the_full_recipe_of_the_design_is_read() -> None:
+    recipe = parse_recipe(DESIGN)
     assert list(recipe.experts)[2:4] == ["general-en", "general-hi"]
-    assert len(recipe.experts) == 2 + 12 + 1
+    assert len(recipe.experts) == 2 + 12 + 2
     assert recipe.search.experts == ("general", "safety")
+    safety, aligned = recipe.entry("safety"), recipe.entry("aligned")
+    assert isinstance(safety, Training)
+    assert isinstance(aligned, Training)
+    assert safety.tune == {"learning_rate": TuneRange(low=1e-6, high=1e-4, log=True)}
+    assert (safety.trials, safety.scheduler, safety.metric) == (8, "asha", "loss")
+    assert (aligned.trainer, aligned.from_, aligned.lora) == ("dpo", "general", LoraSpec(r=16))
 
 
 def test_the_recipe_in_the_readme_is_one() -> None:

@@ -129,16 +129,61 @@ def synthetic(
             name: {
                 "steps": steps,
                 "loss": [scale * (0.6 + 2.4 * math.exp(-s / 45)) + rng.gauss(0, 0.03) for s in steps],
+                "curves": {"grad_norm": [1.0 + 0.01 * s for s in steps]},
+                "trainer": "sft",
                 "seconds": 48.2 * scale,
+                "cpu_seconds": 41.0 * scale,
                 "tokens": int(412_000 * scale),
+                "flops": 1.4e12 * scale,
+                "peak_rss_bytes": 640e6,
             }
             for name, scale in (("general", 1.0), ("safety", 0.6), ("mix15", 0.9))
         },
+        "tokens": [
+            {"model": "mix15", "by": "data", "name": data, "samples": count, "tokens": 30 * count}
+            for data, count in (("general", 3264), ("safety", 576))
+        ],
+        "spent": {"base": 0.0, "general": 1.4e12, "safety": 0.84e12, "mix15": 2.2e12, "": 2.24e12},
+        "matches": [{"name": "mix15", "flops": 2.2e12, "experts": 2.24e12, "ratio": 0.982}],
+        "tunings": {
+            "safety": {
+                "metric": "loss",
+                "direction": "min",
+                "space": {"learning_rate": [1e-5, 1e-3, True]},
+                "best": 1,
+                "trials": [trial_row(1, 1e-4, 1.9), trial_row(2, 2e-4, None)],
+            }
+        },
+        "contamination": [
+            {
+                "data": "safety",
+                "evaluator": "safety",
+                "split": split,
+                "rows": 3840,
+                "same": 0,
+                "near": near,
+                "items": near,
+            }
+            for split, near in (("search", 0), ("report", 2))
+        ],
         "timing": {"experts": 131.4, "search": 140.2, "confirm": 22.8, "export": 4.1},
         "machine": {"cpus": 2, "memory_gib": 7.8, "gpus": [], "versions": {"torch": "2.13.0", "ray": "2.60.0"}},
         "failed": [{"id": "31", "method": "dare_ties", "reason": "scores not finite: general was nan"}],
     }
     return front, history
+
+
+def trial_row(number: int, rate: float, metric: float | None) -> dict[str, Any]:
+    state = (
+        {"state": "STOPPED", "reason": "lagged at step 4"} if metric is None else {"state": "COMPLETE", "reason": ""}
+    )
+    return {
+        "number": number,
+        "params": {"learning_rate": rate},
+        "metric": metric,
+        "rungs": {"4": 2.5},
+        "same_as": 0,
+    } | state
 
 
 class Page(html.parser.HTMLParser):

@@ -61,9 +61,9 @@ def test_figures_draw_in_a_browser(tmp_path: Path, merges: int, objectives: int)
     drawn = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     figures = {m[0]: m[1] for m in re.findall(r'<figure[^>]*id="([a-z-]+)"[^>]*>(.*?)</figure>', drawn, re.DOTALL)}
     chosen = sum(p["on_front"] and p["kind"] == "merge" for p in front["points"])
-    assert list(figures) == ["front-plot", "weight-plot", "progress-plot", "training-plot"]
+    assert list(figures) == ["front-plot", "weight-plot", "progress-plot", "training-plot", "cost-plot"]
     for name, body in figures.items():
-        drawn_always = name in ("front-plot", "training-plot")
+        drawn_always = name in ("front-plot", "training-plot", "cost-plot")
         if drawn_always or (chosen if name == "weight-plot" else merges):
             assert "main-svg" in body, name
     hollow = sum(not point["feasible"] for point in front["points"])  # each infeasible mark is drawn twice

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers._data import load_source, plan, training_rows
+from trainers._check import check_placement, check_spec
+from trainers._data import load_source, mixture, plan
 from trainers._errors import InputError
-from trainers._types import check_spec, spec_from_dict
+from trainers._types import Placement, spec_from_dict
+from trainers.sft import COLUMNS
 
 
 def test_shares_are_binomial() -> None:
@@ -45,19 +47,23 @@ def test_the_number_of_samples_does_not_depend_on_the_weights(tmp_path: Path, pr
         write_rows(tmp_path / "few.jsonl", letters("few", 5)),
         write_rows(tmp_path / "many.jsonl", letters("many", 300)),
     )
-    rows = training_rows(
-        spec("unused", source("few", few, probability), source("many", many, 1 - probability), steps=7, batch=6)
+    rows, groups, _ = mixture(
+        spec("unused", source("few", few, probability), source("many", many, 1 - probability), steps=7, batch=6),
+        COLUMNS,
     )
     assert len(rows) == 42
-    assert all(row["prompt"].startswith(("few", "many")[row["source"]]) for row in rows)
+    assert all(row["prompt"].startswith(groups[row["group"]][0]) for row in rows)
 
 
 def test_the_language_filter(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "a.jsonl", letters("x", 90, ("en", "fr", "hi")))
-    rows, kept = load_source(source("a", file), ("fr", "hi"))
+    rows, kept, _ = load_source(source("a", file), COLUMNS, ("fr", "hi"))
     assert len(rows) == 90
     assert sorted(kept) == [row for row in range(90) if row % 3]
-    drawn = training_rows(spec("unused", source("a", file), languages=("hi",), steps=3, batch=10))
+    drawn, groups, sizes = mixture(spec("unused", source("a", file), languages=("hi",), steps=3, batch=10), COLUMNS)
+    assert groups == (("a", "en"), ("a", "fr"), ("a", "hi"))
+    assert sizes == (0, 0, 30)
+    assert set(drawn["group"]) == {2}
     assert set(drawn["prompt"]) == {
         row["prompt"] for row in letters("x", 90, ("en", "fr", "hi")) if row["language"] == "hi"
     }
@@ -73,40 +79,40 @@ def test_formats_and_column_names(tmp_path: Path, kind: str) -> None:
     {"json": table.to_json, "csv": table.to_csv, "parquet": table.to_parquet}[kind](str(file))
     mapped = source("a", str(file), columns=(("prompt", "question"), ("response", "prompt"), ("language", "lang")))
     mapped = type(mapped)(**{**vars(mapped), "path": kind})
-    rows, kept = load_source(mapped, ("fr",))
-    assert rows.column_names == ["prompt", "completion"]
-    assert [rows[int(row)] for row in kept] == [{"prompt": "b", "completion": "B"}]
+    rows, kept, _ = load_source(mapped, COLUMNS, ("fr",))
+    assert rows.column_names == ["prompt", "response"]
+    assert [rows[int(row)] for row in kept] == [{"prompt": "b", "response": "B"}]
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "a.jsonl", [{"prompt": "a", "answer": "b"}])
     with pytest.raises(InputError, match=r"'a' has no column 'response'.*it has prompt, answer"):
-        load_source(source("a", file), ())
+        load_source(source("a", file), COLUMNS, ())
 
 
 def test_a_language_filter_needs_the_column(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "a.jsonl", [{"prompt": "a", "response": "b"}])
     with pytest.raises(InputError, match="no column 'language'"):
-        load_source(source("a", file), ("en",))
+        load_source(source("a", file), COLUMNS, ("en",))
 
 
 def test_nothing_left_after_the_filter(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "a.jsonl", letters("x", 4))
     with pytest.raises(InputError, match="'a' has nothing in ru; it has en, fr"):
-        load_source(source("a", file), ("ru",))
+        load_source(source("a", file), COLUMNS, ("ru",))
 
 
 def test_rows_without_text_are_refused(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "a.jsonl", [{"prompt": "a", "response": "b"}, {"prompt": "a", "response": None}])
-    with pytest.raises(InputError, match="1 rows have no completion"):
-        load_source(source("a", file), ())
+    with pytest.raises(InputError, match="1 rows have no response"):
+        load_source(source("a", file), COLUMNS, ())
 
 
 def test_a_file_that_is_not_what_it_says(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text("{not json\n")
     with pytest.raises(InputError, match="'a' cannot be read as json"):
-        load_source(source("a", str(file)), ())
+        load_source(source("a", str(file)), COLUMNS, ())
 
 
 def test_sources_of_different_kinds_do_not_mix(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_sources_of_different_kinds_do_not_mix(tmp_path: Path) -> None:
         [{"prompt": [{"role": "user", "content": "a"}], "response": "b", "language": "en"}],
     )
     with pytest.raises(InputError, match="different kinds"):
-        training_rows(spec("unused", source("a", text, 0.5), source("b", messages, 0.5)))
+        mixture(spec("unused", source("a", text, 0.5), source("b", messages, 0.5)), COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,6 @@ def test_sources_of_different_kinds_do_not_mix(tmp_path: Path) -> None:
     [
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
-        ({"zero": 4}, "zero must be 0, 1, 2 or 3"),
         ({"dtype": "float16"}, "dtype must be float32 or bfloat16"),
         ({"warmup": 1.0}, "warmup is a share"),
         ({"learning_rate": 0.0}, "learning_rate must be between"),
@@ -147,10 +152,9 @@ def test_probabilities_must_sum_to_one(tmp_path: Path) -> None:
         check_spec(spec("unused", source("a", file, 0.4), source("b", file, 0.5)))
 
 
-def test_a_batch_that_workers_cannot_share(tmp_path: Path) -> None:
-    good = spec("unused", source("a", write_rows(tmp_path / "a.jsonl", letters("x", 4))), batch=9)
+def test_a_batch_that_workers_cannot_share() -> None:
     with pytest.raises(InputError, match="batch 9 does not divide by 2 workers"):
-        check_spec(good, workers=2)
+        check_placement(Placement(), 9, workers=2)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -174,13 +178,14 @@ def test_sequences_are_those_of_trl(tmp_path: Path, template: bool) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from trainers._encode import encoder
+    from trainers._encode import completions
 
     base = write_base(tmp_path / "base", template=template)
     file = write_rows(tmp_path / "a.jsonl", letters("alpha", 8))
-    rows = training_rows(spec(base, source("a", file), steps=2, batch=4))
+    rows = mixture(spec(base, source("a", file), steps=2, batch=4), COLUMNS).rows
     tokenizer = AutoTokenizer.from_pretrained(base)
-    ours = rows.with_transform(encoder(tokenizer, 12))[:]
+    ours = rows.with_transform(completions(tokenizer, 12))[:]
+    rows = rows.rename_column("response", "completion")
     if template:
         rows = rows.map(
             lambda row: {
@@ -193,7 +198,7 @@ def test_sequences_are_those_of_trl(tmp_path: Path, template: bool) -> None:
         args=SFTConfig(
             output_dir=str(tmp_path), max_length=12, bf16=False, use_cpu=True, shuffle_dataset=False, report_to="none"
         ),
-        train_dataset=rows.remove_columns("source"),
+        train_dataset=rows.remove_columns("group"),
         processing_class=tokenizer,
     ).train_dataset
     assert theirs is not None

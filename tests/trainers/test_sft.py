@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers._deepspeed import zero_config
+from tests.trainers.tiny import PLAIN, letters, source, spec, write_base, write_rows
 from trainers._errors import TrainingError
-from trainers._types import TrainSpec
+from trainers._types import Placement, TrainSpec
+from trainers._zero import zero_config
 from trainers.sft import sft
+
+SAVING = Placement(zero=0, save_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
     )
 
 
-def run(made: TrainSpec, folder: Path, report: Any = lambda metrics: None) -> dict[str, Any]:
-    sft(made, out=str(folder / "out"), work=str(folder / "work"), report=report)
+def run(
+    made: TrainSpec, folder: Path, report: Any = lambda metrics: None, placement: Placement = PLAIN
+) -> dict[str, Any]:
+    sft(made, out=str(folder / "out"), work=str(folder / "work"), report=report, placement=placement)
     record: dict[str, Any] = json.loads((folder / "out" / "training.json").read_text())
     return record
 
@@ -85,7 +89,7 @@ def test_every_stage_gives_the_same_model(made: TrainSpec, tmp_path: Path, dtype
 
     found = []
     for zero in (0, 1, 2, 3):
-        record = run(replace(made, zero=zero, dtype=dtype), tmp_path / str(zero))  # type: ignore[arg-type]
+        record = run(replace(made, dtype=dtype), tmp_path / str(zero), placement=Placement(zero))  # type: ignore[arg-type]
         weights = load_file(tmp_path / str(zero) / "out" / "model.safetensors")
         assert {tensor.dtype for tensor in weights.values()} == {getattr(torch, dtype)}
         found.append((record["loss"], weights))
@@ -98,9 +102,9 @@ def test_every_stage_gives_the_same_model(made: TrainSpec, tmp_path: Path, dtype
             )
 
 
-def test_stage_0_in_bfloat16_keeps_float32_masters() -> None:
-    assert zero_config(0, "bfloat16")["zero_optimization"]["stage"] == 1
-    assert zero_config(0, "float32")["zero_optimization"]["stage"] == 0
+def test_stage_0_in_bfloat16_keeps_float32_masters(made: TrainSpec) -> None:
+    assert zero_config(PLAIN, replace(made, dtype="bfloat16"))["zero_optimization"]["stage"] == 1
+    assert zero_config(PLAIN, made)["zero_optimization"]["stage"] == 0
 
 
 class Interrupt(Exception):
@@ -109,21 +113,21 @@ class Interrupt(Exception):
 
 @pytest.mark.parametrize("zero", [2, 3])
 def test_it_continues_from_the_last_complete_checkpoint(made: TrainSpec, tmp_path: Path, zero: int) -> None:
-    saving = replace(made, steps=8, save_every=2, zero=zero)
-    whole = run(saving, tmp_path / "whole")
+    saving, placement = replace(made, steps=8), Placement(zero, save_every=2)
+    whole = run(saving, tmp_path / "whole", placement=placement)
 
     def stop(metrics: Any) -> None:
         if metrics["step"] == 6:
             raise Interrupt
 
     with pytest.raises(Interrupt):
-        run(saving, tmp_path / "cut", stop)
+        run(saving, tmp_path / "cut", stop, placement)
     # Steps 2 and 4 were saved; make the newer one incomplete, as a kill during its writing would.
     assert (tmp_path / "cut" / "work" / "checkpoint-4" / "complete.json").is_file()
     assert not (tmp_path / "cut" / "out").exists()
     (tmp_path / "cut" / "work" / "checkpoint-4" / "complete.json").unlink()
     steps: list[float] = []
-    record = run(saving, tmp_path / "cut", lambda metrics: steps.append(metrics["step"]))
+    record = run(saving, tmp_path / "cut", lambda metrics: steps.append(metrics["step"]), placement)
     assert steps == [3, 4, 5, 6, 7, 8]
     assert record["resumed_at"] == 2
     assert record["loss"] == pytest.approx(whole["loss"], rel=1e-5)
@@ -132,9 +136,9 @@ def test_it_continues_from_the_last_complete_checkpoint(made: TrainSpec, tmp_pat
 
 
 def test_a_checkpoint_of_another_training_is_passed_over(made: TrainSpec, tmp_path: Path) -> None:
-    run(replace(made, save_every=2), tmp_path)
+    run(made, tmp_path, placement=SAVING)
     (tmp_path / "out").rename(tmp_path / "first")
-    assert run(replace(made, save_every=2, learning_rate=1e-3), tmp_path)["resumed_at"] is None
+    assert run(replace(made, learning_rate=1e-3), tmp_path, placement=SAVING)["resumed_at"] is None
 
 
 def test_a_diverged_loss_ends_the_run_at_once(made: TrainSpec, tmp_path: Path) -> None:

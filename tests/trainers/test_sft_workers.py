@@ -15,7 +15,7 @@ from cluster.session import session
 from cluster.trials import TrialOutcome, run_trials
 from tests.cluster.helpers import train_body
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
-from trainers._types import TrainSpec
+from trainers._types import Placement, TrainSpec
 
 pytestmark = pytest.mark.ray
 
@@ -54,13 +54,19 @@ def ran(made: TrainSpec, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     bad = replace(made.sources[0], columns=(("response", "reply"),), probability=1.0)
     cases: dict[str, dict[str, Any]] = {
-        "killed": {"spec": replace(made, steps=24, save_every=3), "workers": 1, "pause_s": 0.2},
-        "one": {"spec": replace(made, zero=2), "workers": 1},
-        "bad": {"spec": replace(made, sources=(bad,)), "workers": 1},
-        "two": {"spec": replace(made, zero=3), "workers": 2},
+        "killed": {"spec": replace(made, steps=24), "placement": Placement(save_every=3), "workers": 1, "pause_s": 0.2},
+        "one": {"spec": made, "placement": Placement(zero=2), "workers": 1},
+        "bad": {"spec": replace(made, sources=(bad,)), "placement": Placement(), "workers": 1},
+        "two": {"spec": made, "placement": Placement(zero=3), "workers": 2},
     }
     configs = [
-        {**case, "out": str(folder / name), "work": str(folder / "work" / name), "spec": asdict(case["spec"])}
+        {
+            **case,
+            "out": str(folder / name),
+            "work": str(folder / "work" / name),
+            "spec": asdict(case["spec"]),
+            "placement": asdict(case["placement"]),
+        }
         for name, case in cases.items()
     ]
     steps: list[int] = []

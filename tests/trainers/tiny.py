@@ -7,7 +7,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from trainers._types import Source, TrainSpec
+from trainers._types import Placement, Source, TrainSpec
+
+PLAIN = Placement(zero=0)
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -73,6 +75,19 @@ def letters(prefix: str, count: int, languages: Sequence[str] = ("en", "fr")) ->
     ]
 
 
+def samples(prefix: str, count: int) -> list[dict[str, object]]:
+    """As `letters`, with the answer under its own name too, for rewards."""
+    return [{**row, "answer": row["response"]} for row in letters(prefix, count)]
+
+
+def preferences(prefix: str, count: int) -> list[dict[str, object]]:
+    """Pairs: the answer of `letters` is better than one that is always the same."""
+    return [
+        {"prompt": row["prompt"], "chosen": row["response"], "rejected": "zz", "language": row["language"]}
+        for row in letters(prefix, count)
+    ]
+
+
 def source(name: str, file: str, probability: float = 1.0, columns: tuple[tuple[str, str], ...] = ()) -> Source:
     return Source(name=name, path="json", files=(file,), columns=columns, probability=probability)
 
@@ -84,7 +99,6 @@ def spec(base: str, *sources: Source, **changes: object) -> TrainSpec:
         "learning_rate": 3e-3,
         "max_length": 32,
         "dtype": "float32",
-        "zero": 0,
         **changes,
     }
     return TrainSpec(base=base, sources=sources, **settings)  # type: ignore[arg-type]  # settings are checked by the trainer

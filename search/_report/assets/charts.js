@@ -1,4 +1,4 @@
-// Weights of the merges, hypervolume of the search, loss of the trainings.
+// Weights of the merges, hypervolume of the search.
 
 const weightState = { rows: "front", group: null };
 const progressState = { x: "candidate" };
@@ -96,17 +96,4 @@ function progressControls() {
     progressState.x = value;
     guarded("progress-plot", drawProgress);
   });
-}
-
-function drawTraining() {
-  const curves = DATA.training.filter((curve) => curve.steps.length);
-  if (!curves.length) return nothing("training-plot", "No training curves are recorded.");
-  const traces = curves.map((curve, i) => ({ type: "scatter", mode: curve.steps.length === 1 ? "markers" : "lines",
-    name: plain(curve.name), x: curve.steps, y: curve.loss, marker: { color: colour(i), symbol: SHAPES[i % SHAPES.length] },
-    // Eight colours and six dashes share no factor pattern: 24 curves differ.
-    line: { color: colour(i), width: 2, dash: DASHES[i % DASHES.length] }, hoverinfo: "text",
-    hovertext: curve.steps.map((step, k) => plain(curve.name) + "<br>step " + step + ", loss " + curve.loss[k].toFixed(4)) }));
-  return draw("training-plot", traces, layoutOf({
-    xaxis: { title: { text: "optimizer step" } }, yaxis: { title: { text: "training loss" } },
-  }));
 }

@@ -12,7 +12,8 @@ async function guarded(id, work) {
 
 function drawAll() {
   return Promise.all([guarded("front-plot", drawFront), guarded("weight-plot", drawWeights),
-    guarded("progress-plot", drawProgress), guarded("training-plot", drawTraining)]);
+    guarded("progress-plot", drawProgress), guarded("training-plot", drawTraining),
+    guarded("cost-plot", drawCosts)]);
 }
 
 guarded("front-controls", frontControls);
@@ -23,6 +24,8 @@ guarded("selected", () => {
 guarded("language-table", showLanguages);
 guarded("weight-controls", weightControls);
 guarded("progress-controls", progressControls);
+guarded("training-controls", trainingControls);
+guarded("cost-controls", costControls);
 for (const table of document.querySelectorAll("table.sortable")) guarded("points", () => sortable(table));
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button.copy");
