@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ._decoding import Decoder, cut, until
@@ -121,25 +122,18 @@ class TransformersEngine:
         same: dict[bytes, list[int]] = {}
         for index, (head, _) in enumerate(pairs):
             same.setdefault(head.tobytes(), []).append(index)
-        # Prompts with several continuations are gone through once, the others together with their continuation.
-        many = [rows for rows in same.values() if len(rows) > 1]
-        once = [rows[0] for rows in same.values() if len(rows) == 1]
+        # Prompts with several continuations are gone through once, with all of them behind it.
+        cases = list(same.values()) if self._forward.plain else [[row] for row in range(len(pairs))]
+        prefix = self._prefix([pairs[rows[0]][0] for rows in cases])
         found = [Likelihood(0.0, 0, True)] * len(pairs)
-        widths = [len(pairs[row][0]) + len(pairs[row][1]) for row in once]
-        heads = [len(pairs[row][1]) for row in once]
+        widths = [len(pairs[rows[0]][0]) + sum(len(pairs[row][1]) for row in rows) for rows in cases]
+        heads = [sum(len(pairs[row][1]) for row in rows) + 1 for rows in cases]
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
-            chosen = [once[place] for place in group]
-            for row, likelihood in zip(chosen, self._pairs([pairs[row] for row in chosen]), strict=True):
-                found[row] = likelihood
-        prefix = self._prefix([pairs[rows[0]][0] for rows in many])
-        tails = [max(len(pairs[row][1]) for row in rows) for rows in many]
-        widths = [(len(pairs[rows[0]][0]) + tail) * len(rows) for rows, tail in zip(many, tails, strict=True)]
-        heads = [sum(len(pairs[row][1]) for row in rows) + 1 for rows in many]
-        for group in batches(widths, heads, tokens=self._batch_tokens, logits=self._logits):
-            chosen_sets = [many[place] for place in group]
-            cases = [(pairs[rows[0]][0], [pairs[row][1] for row in rows]) for rows in chosen_sets]
-            likelihoods = self._choices(cases, prefix)
-            for row, likelihood in zip([row for rows in chosen_sets for row in rows], likelihoods, strict=True):
+            chosen = [cases[place] for place in group]
+            asked = [(pairs[rows[0]][0], [pairs[row][1] for row in rows]) for rows in chosen]
+            for row, likelihood in zip(
+                [row for rows in chosen for row in rows], self._likelihoods(asked, prefix), strict=True
+            ):
                 found[row] = likelihood
         return found
 
@@ -186,49 +180,26 @@ class TransformersEngine:
         ]
 
     @torch.inference_mode()
-    def _pairs(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Likelihood]:
-        """Each prompt with one continuation, in one pass."""
-        targets = np.concatenate([tail for _, tail in pairs]).astype(np.int64)
+    def _likelihoods(self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix) -> list[Likelihood]:
+        """Each prompt with its continuations, in one pass."""
+        lengths = [len(tail) for _, tails in cases for tail in tails]
+        targets = np.concatenate([tail for _, tails in cases for tail in tails]).astype(np.int64)
         if not len(targets):
-            return [Likelihood(0.0, 0, True)] * len(pairs)
-        # The last token of a continuation predicts nothing that is asked for.
-        rows = [np.concatenate([head, tail[:-1]]) for head, tail in pairs]
-        wanted = [len(head) - 1 + np.arange(len(tail)) for head, tail in pairs]
-        values, greedy = logprobs(self._forward.whole(rows, wanted), self._forward.tensor(targets))
-        return _summed(values, greedy, [len(tail) for _, tail in pairs])
-
-    @torch.inference_mode()
-    def _choices(self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix) -> list[Likelihood]:
-        """Each prompt with several continuations: the prompt once, then its cache for every continuation."""
-        state = self._forward.start([head for head, _ in cases], prefix)
-        owner = [place for place, (_, tails) in enumerate(cases) for _ in tails]
-        tails = [tail for _, some_tails in cases for tail in some_tails]
-        if not state.keep(self._forward.tensor(np.asarray(owner))):
-            return self._pairs([(cases[place][0], tail) for place, tail in zip(owner, tails, strict=True)])
-        lengths = [len(tail) for tail in tails]
-        found: list[list[Tensor]] = [[] for _ in tails]
-        first = [row for row, length in enumerate(lengths) if length]
-        if not first:
-            return [Likelihood(0.0, 0, True)] * len(tails)
-        heads = self._forward.tensor(np.asarray([tails[row][0] for row in first], dtype=np.int64))
-        begun = logprobs(state.logits[first], heads)
-        for place, row in enumerate(first):
-            found[row].append(torch.stack([part[place].float() for part in begun]))
-        longer = [row for row in first if lengths[row] > 1]
-        if longer:
-            state.keep(self._forward.tensor(np.asarray(longer)))
-            targets = np.concatenate([tails[row][1:] for row in longer]).astype(np.int64)
-            wanted = [np.arange(lengths[row] - 1) for row in longer]
-            logits = self._forward.more(state, [tails[row][:-1] for row in longer], wanted)
-            values, greedy = logprobs(logits, self._forward.tensor(targets))
-            end = np.cumsum([lengths[row] - 1 for row in longer]).tolist()
-            for row, last in zip(longer, end, strict=True):
-                part = slice(last - lengths[row] + 1, last)
-                found[row].append(torch.stack([values[part].sum(), greedy[part].all().float()]))
-        whole = [torch.stack(parts).cpu().numpy() if parts else np.zeros((0, 2)) for parts in found]
+            return [Likelihood(0.0, 0, True)] * len(lengths)
+        if prefix.length == 0 and all(len(tails) == 1 for _, tails in cases):
+            # The last token of a continuation predicts nothing that is asked for.
+            rows = [np.concatenate([head, tails[0][:-1]]) for head, tails in cases]
+            wanted = [len(head) - 1 + np.arange(len(tails[0])) for head, tails in cases]
+            logits, places = self._forward.whole(rows, wanted), np.arange(len(targets))
+        else:
+            logits = self._forward.branches([head for head, _ in cases], [tails for _, tails in cases], prefix)
+            places = _places(cases)
+        values, greedy = logprobs(logits, self._forward.tensor(places), self._forward.tensor(targets))
+        sums, same = values.double().cpu().numpy(), greedy.cpu().numpy()
+        ends = np.cumsum(lengths).tolist()
         return [
-            Likelihood(float(parts[:, 0].sum()), length, bool(parts[:, 1].all()))
-            for parts, length in zip(whole, lengths, strict=True)
+            Likelihood(float(sums[end - length : end].sum()), length, bool(same[end - length : end].all()))
+            for end, length in zip(ends, lengths, strict=True)
         ]
 
     @torch.inference_mode()
@@ -250,10 +221,13 @@ def _drawn(sampling: Sampling, group: Sequence[int]) -> Sampling:
     return Sampling(sampling.temperature, sampling.top_p, sampling.seed, keys)
 
 
-def _summed(values: Tensor, greedy: Tensor, lengths: Sequence[int]) -> list[Likelihood]:
-    sums, same = values.double().cpu().numpy(), greedy.cpu().numpy()
-    ends = np.cumsum(lengths).tolist()
-    return [
-        Likelihood(float(sums[end - length : end].sum()), length, bool(same[end - length : end].all()))
-        for end, length in zip(ends, lengths, strict=True)
-    ]
+def _places(cases: Sequence[tuple[Ids, Sequence[Ids]]]) -> NDArray[np.int64]:
+    """For each token of each continuation, the row of `Forward.branches` that predicts it."""
+    found, start = [], 0
+    for _, tails in cases:
+        head, start = start, start + 1
+        for tail in tails:
+            inner = max(0, len(tail) - 1)
+            found.append(np.concatenate([[head] * min(1, len(tail)), start + np.arange(inner)]))
+            start += inner
+    return np.concatenate(found).astype(np.int64)
