@@ -38,9 +38,13 @@ class Decoder:
         stop: Stop | None = None,
         sampling: Sampling | None = None,
         prefix: Prefix | None = None,
+        owners: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """At most `limit` new tokens for each prompt, without the end token; `stop` may end a row earlier."""
-        state = self._forward.start(prompts, prefix or Prefix())
+        """At most `limit` new tokens for each prompt, without the end token; `stop` may end a row earlier.
+
+        `owners`: candidate of each prompt where the model holds several.
+        """
+        state = self._forward.start(prompts, prefix or Prefix(), owners)
         rows = torch.arange(len(prompts), device=state.place.device)
         alive = torch.ones_like(rows, dtype=torch.bool)
         written = torch.full((len(prompts), limit), self._fill, device=rows.device)

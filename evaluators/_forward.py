@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from ._load import Loaded
+from ._several import Owners
 from ._tokens import Ids, pad
 
 
@@ -38,12 +39,14 @@ class State:
         cache: keys and values of everything so far.
         mask: (B, T so far) real tokens, or None where nothing is padded.
         place: (B,) position of the next token.
+        owners: (B,) candidate of each row, where there are several.
     """
 
     logits: Tensor
     cache: Any
     mask: Tensor | None
     place: Tensor
+    owners: Tensor | None = None
 
     def keep(self, rows: Tensor) -> bool:
         """Take the rows with these indices; False (and no change) where caches cannot."""
@@ -52,6 +55,7 @@ class State:
         self.cache.batch_select_indices(rows)
         self.logits, self.place = self.logits[rows], self.place[rows]
         self.mask = None if self.mask is None else self.mask[rows]
+        self.owners = None if self.owners is None else self.owners[rows]
         return True
 
 
@@ -63,6 +67,8 @@ class Forward:
         self._positional = "position_ids" in inspect.signature(self._model.forward).parameters
         self._wanted: Tensor | None = None
         self._shape: tuple[int, int] = (0, 0)
+        #: Whose rows the pass under way has, where the model holds several candidates.
+        self.owners = Owners()
         head = self._model.get_output_embeddings()
         self.vocabulary = int(head.weight.shape[0])
         head.register_forward_pre_hook(self._only_wanted)
@@ -89,12 +95,15 @@ class Forward:
         """A numpy array on the model's device."""
         return torch.from_numpy(array).to(self._device)
 
-    def whole(self, rows: Sequence[Ids], wanted: Sequence[Any]) -> Tensor:
-        """Logits (N, V) of complete rows at the positions `wanted` of each row, one row after the other."""
+    def whole(self, rows: Sequence[Ids], wanted: Sequence[Any], owners: Sequence[int] | None = None) -> Tensor:
+        """Logits (N, V) of complete rows at the positions `wanted` of each row, one row after the other.
+
+        `owners` (here and below): candidate of each row where the model holds several, in rising order.
+        """
         # Padding on the right: causal attention never looks there, so no mask is needed and the fast kernel applies.
         ids, _ = pad(rows, left=False, fill=self._fill)
         flat = [row * ids.shape[1] + places for row, places in enumerate(wanted)]
-        return self._pass(self.tensor(ids), self.tensor(np.concatenate(flat)))[0]
+        return self._pass(self.tensor(ids), self.tensor(np.concatenate(flat)), owners=self._owning(owners))[0]
 
     def prefix(self, ids: Ids) -> Prefix:
         """Go through the tokens that all rows begin with; an empty one where this model's caches cannot be copied."""
@@ -104,7 +113,7 @@ class Forward:
         tokens = self.tensor(np.asarray(ids, dtype=np.int64)[None])
         return Prefix(len(ids), self._pass(tokens, self._last(tokens), decode=True)[1])
 
-    def start(self, rows: Sequence[Ids], prefix: Prefix) -> State:
+    def start(self, rows: Sequence[Ids], prefix: Prefix, owners: Sequence[int] | None = None) -> State:
         """Go through prompts; each begins with the prefix."""
         known = prefix.length
         ids, real = pad([row[known:] for row in rows], left=True, fill=self._fill)
@@ -118,8 +127,9 @@ class Forward:
         if prefix.cache is not None:
             cache = copy.deepcopy(prefix.cache)
             cache.batch_repeat_interleave(len(rows))
-        logits, cache = self._pass(tokens, self._last(tokens), mask, positions, cache, decode=True)
-        return State(logits, cache, mask, place)
+        whose = self._owning(owners)
+        logits, cache = self._pass(tokens, self._last(tokens), mask, positions, cache, decode=True, owners=whose)
+        return State(logits, cache, mask, place, whose)
 
     def step(self, state: State, tokens: Tensor) -> None:
         """Go on by one token (B,) a row."""
@@ -128,10 +138,18 @@ class Forward:
         columns = tokens[:, None]
         # One token sees all real ones: the mask in its last form, which the model would work out anew.
         mask = state.mask[:, None, None] if state.mask is not None and self.plain else state.mask
-        state.logits, state.cache = self._pass(columns, None, mask, state.place[:, None], state.cache, decode=True)
+        state.logits, state.cache = self._pass(
+            columns, None, mask, state.place[:, None], state.cache, decode=True, owners=state.owners
+        )
         state.place = state.place + 1
 
-    def branches(self, heads: Sequence[Ids], tails: Sequence[Sequence[Ids]], prefix: Prefix) -> Tensor:
+    def branches(
+        self,
+        heads: Sequence[Ids],
+        tails: Sequence[Sequence[Ids]],
+        prefix: Prefix,
+        owners: Sequence[int] | None = None,
+    ) -> Tensor:
         """Logits (N, V) of rows that go on in several ways: after each head, then along each of its tails.
 
         A row is the head and then all its tails but their last tokens; a mask keeps tails from seeing each other. Only
@@ -169,8 +187,12 @@ class Forward:
             cache = copy.deepcopy(prefix.cache)
             cache.batch_repeat_interleave(len(heads))
         wanted_at = self.tensor(np.concatenate(wanted))
-        positions = self.tensor(places)
-        return self._pass(self.tensor(ids), wanted_at, mask[:, None], positions, cache, decode=cache is not None)[0]
+        positions, whose = self.tensor(places), self._owning(owners)
+        decode = cache is not None
+        return self._pass(self.tensor(ids), wanted_at, mask[:, None], positions, cache, decode=decode, owners=whose)[0]
+
+    def _owning(self, owners: Sequence[int] | None) -> Tensor | None:
+        return None if owners is None else self.tensor(np.asarray(owners, dtype=np.int64))
 
     def _pass(
         self,
@@ -181,8 +203,14 @@ class Forward:
         cache: Any = None,
         *,
         decode: bool = False,
+        owners: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Logits (N, V) at `wanted` (indices into the flattened (B, T); None: all), and the cache after `tokens`."""
+        if owners is not None:
+            if positions is None:  # for each row, where a model would count them once for all
+                positions = torch.arange(tokens.shape[1], device=self._device).expand(tokens.shape)
+            self.owners.rows = owners
+            self.owners.wanted = None if wanted is None else owners[wanted // tokens.shape[1]]
         kwargs: dict[str, Any] = {"use_cache": decode}
         if cache is not None:
             kwargs["past_key_values"] = cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ._engine import Likelihood, Sampling, Stop
 from ._errors import InputError
 from ._forward import Forward, Prefix, best, logprobs
 from ._load import Loaded, load_model
+from ._several import Candidates, parts, several
 from ._tokens import Encoder, Ids, batches, check_fits, shared_prefix
 
 CPU_PASS = 2_048
@@ -64,6 +66,7 @@ class TransformersEngine:
         self._decoder = Decoder(self._forward, self._encoder, self._ends, loaded.fill)
         self._logits = max(1, LOGIT_VALUES // self._forward.vocabulary)
         self._tokens = 0
+        self._candidates = 1
 
     @property
     def tokens(self) -> int:
@@ -82,6 +85,30 @@ class TransformersEngine:
     def written(self) -> None:
         """See `Engine.written`. The tensors are the live ones: nothing is left to do."""
 
+    @contextmanager
+    def several(self, candidates: Candidates) -> Iterator[None]:
+        """Until the block ends, the model stands for K candidates at once, each for its own part of the prompts.
+
+        Every call is then given all prompts of the first candidate, then those of the second, and so on, the same
+        number for each, and so are its answers. What a candidate answers is what the model answers with that
+        candidate's weights written into it, but for the order in which numbers are summed; with `Adapters` in a half
+        type also but for the rounding of merged weights, which never come to be.
+
+        Raises:
+            InputError: see `_several.several`.
+        """
+        names = {tensor.data_ptr(): name for name, tensor in self._loaded.weights().items()}
+        _ = self._forward.plain  # is found out by a pass of the model itself
+        with several(self._loaded.model, names, candidates, self._forward.owners):
+            self._candidates = candidates.count
+            try:
+                yield
+            finally:
+                self._candidates = 1
+
+    def _owners(self, count: int) -> Sequence[int] | None:
+        return parts(count, self._candidates) if self._candidates > 1 else None
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -97,14 +124,16 @@ class TransformersEngine:
         widths = [len(row) + max_new_tokens for row in rows]
         check_fits(self._loaded.context, prompts, widths, f" with {max_new_tokens} new tokens")
         responses = [""] * len(rows)
-        prefix = self._prefix(rows)
+        prefix, owners = self._prefix(rows), self._owners(len(rows))
         for group in batches(widths, [1] * len(rows), tokens=self._batch_tokens, logits=self._logits):
+            group.sort()  # candidate by candidate
             decoded = self._decoder.decode(
                 [rows[index] for index in group],
                 max_new_tokens,
                 _asked(stop, until, group),
                 None if sampling is None else _drawn(sampling, group),
                 prefix,
+                None if owners is None else [owners[index] for index in group],
             )
             self._tokens += sum(len(rows[index]) for index in group) + sum(map(len, decoded))
             for index, text in zip(group, self._encoder.texts(decoded), strict=True):
@@ -119,9 +148,10 @@ class TransformersEngine:
         widths = [len(head) + len(tail) for head, tail in pairs]
         check_fits(self._loaded.context, prompts, widths, " with the continuation")
         self._tokens += sum(widths)
-        same: dict[bytes, list[int]] = {}
+        owners = self._owners(len(pairs))
+        same: dict[tuple[int, bytes], list[int]] = {}
         for index, (head, _) in enumerate(pairs):
-            same.setdefault(head.tobytes(), []).append(index)
+            same.setdefault((0 if owners is None else owners[index], head.tobytes()), []).append(index)
         # Prompts with several continuations are gone through once, with all of them behind it.
         cases = list(same.values()) if self._forward.plain else [[row] for row in range(len(pairs))]
         prefix = self._prefix([pairs[rows[0]][0] for rows in cases])
@@ -129,11 +159,11 @@ class TransformersEngine:
         widths = [len(pairs[rows[0]][0]) + sum(len(pairs[row][1]) for row in rows) for rows in cases]
         heads = [sum(len(pairs[row][1]) for row in rows) + 1 for rows in cases]
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
-            chosen = [cases[place] for place in group]
+            chosen = [cases[place] for place in sorted(group)]
             asked = [(pairs[rows[0]][0], [pairs[row][1] for row in rows]) for rows in chosen]
-            for row, likelihood in zip(
-                [row for rows in chosen for row in rows], self._likelihoods(asked, prefix), strict=True
-            ):
+            whose = None if owners is None else [owners[rows[0]] for rows in chosen]
+            order = [row for rows in chosen for row in rows]
+            for row, likelihood in zip(order, self._likelihoods(asked, prefix, whose), strict=True):
                 found[row] = likelihood
         return found
 
@@ -148,9 +178,11 @@ class TransformersEngine:
         check_fits(self._loaded.context, prompts, widths, " with the answer")
         self._tokens += sum(widths)
         heads = [len(answer) + 1 for _, answer in pairs]
-        found = [False] * len(pairs)
+        found, owners = [False] * len(pairs), self._owners(len(pairs))
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
-            for index, same in zip(group, self._match([pairs[index] for index in group]), strict=True):
+            group.sort()
+            whose = None if owners is None else [owners[index] for index in group]
+            for index, same in zip(group, self._match([pairs[index] for index in group], whose), strict=True):
                 found[index] = same
         return found
 
@@ -168,9 +200,9 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _match(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[bool]:
+    def _match(self, pairs: Sequence[tuple[Ids, Ids]], owners: Sequence[int] | None = None) -> list[bool]:
         wanted = [np.arange(len(prompt) - 1, len(prompt) + len(answer)) for prompt, answer in pairs]
-        chosen = best(self._forward.whole([np.concatenate(pair) for pair in pairs], wanted))
+        chosen = best(self._forward.whole([np.concatenate(pair) for pair in pairs], wanted, owners))
         ended = torch.isin(chosen, self._ends).cpu().numpy()
         ids = chosen.cpu().numpy()
         end = np.cumsum([len(answer) + 1 for _, answer in pairs]) - 1
@@ -180,7 +212,9 @@ class TransformersEngine:
         ]
 
     @torch.inference_mode()
-    def _likelihoods(self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix) -> list[Likelihood]:
+    def _likelihoods(
+        self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix, owners: Sequence[int] | None
+    ) -> list[Likelihood]:
         """Each prompt with its continuations, in one pass."""
         lengths = [len(tail) for _, tails in cases for tail in tails]
         targets = np.concatenate([tail for _, tails in cases for tail in tails]).astype(np.int64)
@@ -190,9 +224,10 @@ class TransformersEngine:
             # The last token of a continuation predicts nothing that is asked for.
             rows = [np.concatenate([head, tails[0][:-1]]) for head, tails in cases]
             wanted = [len(head) - 1 + np.arange(len(tails[0])) for head, tails in cases]
-            logits, places = self._forward.whole(rows, wanted), np.arange(len(targets))
+            logits, places = self._forward.whole(rows, wanted, owners), np.arange(len(targets))
         else:
-            logits = self._forward.branches([head for head, _ in cases], [tails for _, tails in cases], prefix)
+            heads, branching = [head for head, _ in cases], [tails for _, tails in cases]
+            logits = self._forward.branches(heads, branching, prefix, owners)
             places = _places(cases)
         values, greedy = logprobs(logits, self._forward.tensor(places), self._forward.tensor(targets))
         sums, same = values.double().cpu().numpy(), greedy.cpu().numpy()
@@ -204,6 +239,8 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _prefix(self, rows: Sequence[Ids]) -> Prefix:
+        if self._candidates > 1:
+            return Prefix()  # what a prefix leaves behind is each candidate's own
         shared = shared_prefix(rows)
         return self._forward.prefix(rows[0][:shared]) if shared >= PREFIX else Prefix()
 
