@@ -2,7 +2,9 @@
 
 Why an own loop: on the demo model (0.56 M parameters, one CPU thread, 900 prompts, 16 new tokens) it takes two
 thirds of the time of `model.generate` with the same batches; the rest goes into per-step Python there. Tried and not
-kept, as they changed nothing or lost: a preallocated cache instead of the library's growing one, eager attention.
+kept, as they changed nothing or lost: a preallocated cache instead of the library's growing one, eager attention, and
+prompts that join as others end (batches of 16 to 64: as many passes or more, as each group that joins needs one, and 3
+to 14 % more processor time).
 """
 
 from __future__ import annotations
@@ -36,9 +38,13 @@ class Decoder:
         stop: Stop | None = None,
         sampling: Sampling | None = None,
         prefix: Prefix | None = None,
+        owners: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """At most `limit` new tokens for each prompt, without the end token; `stop` may end a row earlier."""
-        state = self._forward.start(prompts, prefix or Prefix())
+        """At most `limit` new tokens for each prompt, without the end token; `stop` may end a row earlier.
+
+        `owners`: candidate of each prompt where the model holds several.
+        """
+        state = self._forward.start(prompts, prefix or Prefix(), owners)
         rows = torch.arange(len(prompts), device=state.place.device)
         alive = torch.ones_like(rows, dtype=torch.bool)
         written = torch.full((len(prompts), limit), self._fill, device=rows.device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ._decoding import Decoder, cut, until
@@ -13,6 +15,7 @@ from ._engine import Likelihood, Sampling, Stop
 from ._errors import InputError
 from ._forward import Forward, Prefix, best, logprobs
 from ._load import Loaded, load_model
+from ._several import Candidates, parts, several
 from ._tokens import Encoder, Ids, batches, check_fits, shared_prefix
 
 CPU_PASS = 2_048
@@ -63,6 +66,7 @@ class TransformersEngine:
         self._decoder = Decoder(self._forward, self._encoder, self._ends, loaded.fill)
         self._logits = max(1, LOGIT_VALUES // self._forward.vocabulary)
         self._tokens = 0
+        self._candidates = 1
 
     @property
     def tokens(self) -> int:
@@ -81,6 +85,30 @@ class TransformersEngine:
     def written(self) -> None:
         """See `Engine.written`. The tensors are the live ones: nothing is left to do."""
 
+    @contextmanager
+    def several(self, candidates: Candidates) -> Iterator[None]:
+        """Until the block ends, the model stands for K candidates at once, each for its own part of the prompts.
+
+        Every call is then given all prompts of the first candidate, then those of the second, and so on, the same
+        number for each, and so are its answers. What a candidate answers is what the model answers with that
+        candidate's weights written into it, but for the order in which numbers are summed; with `Adapters` in a half
+        type also but for the rounding of merged weights, which never come to be.
+
+        Raises:
+            InputError: see `_several.several`.
+        """
+        names = {tensor.data_ptr(): name for name, tensor in self._loaded.weights().items()}
+        _ = self._forward.plain  # is found out by a pass of the model itself
+        with several(self._loaded.model, names, candidates, self._forward.owners):
+            self._candidates = candidates.count
+            try:
+                yield
+            finally:
+                self._candidates = 1
+
+    def _owners(self, count: int) -> Sequence[int] | None:
+        return parts(count, self._candidates) if self._candidates > 1 else None
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -96,14 +124,16 @@ class TransformersEngine:
         widths = [len(row) + max_new_tokens for row in rows]
         check_fits(self._loaded.context, prompts, widths, f" with {max_new_tokens} new tokens")
         responses = [""] * len(rows)
-        prefix = self._prefix(rows)
+        prefix, owners = self._prefix(rows), self._owners(len(rows))
         for group in batches(widths, [1] * len(rows), tokens=self._batch_tokens, logits=self._logits):
+            group.sort()  # candidate by candidate
             decoded = self._decoder.decode(
                 [rows[index] for index in group],
                 max_new_tokens,
                 _asked(stop, until, group),
                 None if sampling is None else _drawn(sampling, group),
                 prefix,
+                None if owners is None else [owners[index] for index in group],
             )
             self._tokens += sum(len(rows[index]) for index in group) + sum(map(len, decoded))
             for index, text in zip(group, self._encoder.texts(decoded), strict=True):
@@ -118,28 +148,22 @@ class TransformersEngine:
         widths = [len(head) + len(tail) for head, tail in pairs]
         check_fits(self._loaded.context, prompts, widths, " with the continuation")
         self._tokens += sum(widths)
-        same: dict[bytes, list[int]] = {}
+        owners = self._owners(len(pairs))
+        same: dict[tuple[int, bytes], list[int]] = {}
         for index, (head, _) in enumerate(pairs):
-            same.setdefault(head.tobytes(), []).append(index)
-        # Prompts with several continuations are gone through once, the others together with their continuation.
-        many = [rows for rows in same.values() if len(rows) > 1]
-        once = [rows[0] for rows in same.values() if len(rows) == 1]
+            same.setdefault((0 if owners is None else owners[index], head.tobytes()), []).append(index)
+        # Prompts with several continuations are gone through once, with all of them behind it.
+        cases = list(same.values()) if self._forward.plain else [[row] for row in range(len(pairs))]
+        prefix = self._prefix([pairs[rows[0]][0] for rows in cases])
         found = [Likelihood(0.0, 0, True)] * len(pairs)
-        widths = [len(pairs[row][0]) + len(pairs[row][1]) for row in once]
-        heads = [len(pairs[row][1]) for row in once]
+        widths = [len(pairs[rows[0]][0]) + sum(len(pairs[row][1]) for row in rows) for rows in cases]
+        heads = [sum(len(pairs[row][1]) for row in rows) + 1 for rows in cases]
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
-            chosen = [once[place] for place in group]
-            for row, likelihood in zip(chosen, self._pairs([pairs[row] for row in chosen]), strict=True):
-                found[row] = likelihood
-        prefix = self._prefix([pairs[rows[0]][0] for rows in many])
-        tails = [max(len(pairs[row][1]) for row in rows) for rows in many]
-        widths = [(len(pairs[rows[0]][0]) + tail) * len(rows) for rows, tail in zip(many, tails, strict=True)]
-        heads = [sum(len(pairs[row][1]) for row in rows) + 1 for rows in many]
-        for group in batches(widths, heads, tokens=self._batch_tokens, logits=self._logits):
-            chosen_sets = [many[place] for place in group]
-            cases = [(pairs[rows[0]][0], [pairs[row][1] for row in rows]) for rows in chosen_sets]
-            likelihoods = self._choices(cases, prefix)
-            for row, likelihood in zip([row for rows in chosen_sets for row in rows], likelihoods, strict=True):
+            chosen = [cases[place] for place in sorted(group)]
+            asked = [(pairs[rows[0]][0], [pairs[row][1] for row in rows]) for rows in chosen]
+            whose = None if owners is None else [owners[rows[0]] for rows in chosen]
+            order = [row for rows in chosen for row in rows]
+            for row, likelihood in zip(order, self._likelihoods(asked, prefix, whose), strict=True):
                 found[row] = likelihood
         return found
 
@@ -154,9 +178,11 @@ class TransformersEngine:
         check_fits(self._loaded.context, prompts, widths, " with the answer")
         self._tokens += sum(widths)
         heads = [len(answer) + 1 for _, answer in pairs]
-        found = [False] * len(pairs)
+        found, owners = [False] * len(pairs), self._owners(len(pairs))
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
-            for index, same in zip(group, self._match([pairs[index] for index in group]), strict=True):
+            group.sort()
+            whose = None if owners is None else [owners[index] for index in group]
+            for index, same in zip(group, self._match([pairs[index] for index in group], whose), strict=True):
                 found[index] = same
         return found
 
@@ -174,9 +200,9 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _match(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[bool]:
+    def _match(self, pairs: Sequence[tuple[Ids, Ids]], owners: Sequence[int] | None = None) -> list[bool]:
         wanted = [np.arange(len(prompt) - 1, len(prompt) + len(answer)) for prompt, answer in pairs]
-        chosen = best(self._forward.whole([np.concatenate(pair) for pair in pairs], wanted))
+        chosen = best(self._forward.whole([np.concatenate(pair) for pair in pairs], wanted, owners))
         ended = torch.isin(chosen, self._ends).cpu().numpy()
         ids = chosen.cpu().numpy()
         end = np.cumsum([len(answer) + 1 for _, answer in pairs]) - 1
@@ -186,53 +212,35 @@ class TransformersEngine:
         ]
 
     @torch.inference_mode()
-    def _pairs(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Likelihood]:
-        """Each prompt with one continuation, in one pass."""
-        targets = np.concatenate([tail for _, tail in pairs]).astype(np.int64)
+    def _likelihoods(
+        self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix, owners: Sequence[int] | None
+    ) -> list[Likelihood]:
+        """Each prompt with its continuations, in one pass."""
+        lengths = [len(tail) for _, tails in cases for tail in tails]
+        targets = np.concatenate([tail for _, tails in cases for tail in tails]).astype(np.int64)
         if not len(targets):
-            return [Likelihood(0.0, 0, True)] * len(pairs)
-        # The last token of a continuation predicts nothing that is asked for.
-        rows = [np.concatenate([head, tail[:-1]]) for head, tail in pairs]
-        wanted = [len(head) - 1 + np.arange(len(tail)) for head, tail in pairs]
-        values, greedy = logprobs(self._forward.whole(rows, wanted), self._forward.tensor(targets))
-        return _summed(values, greedy, [len(tail) for _, tail in pairs])
-
-    @torch.inference_mode()
-    def _choices(self, cases: Sequence[tuple[Ids, Sequence[Ids]]], prefix: Prefix) -> list[Likelihood]:
-        """Each prompt with several continuations: the prompt once, then its cache for every continuation."""
-        state = self._forward.start([head for head, _ in cases], prefix)
-        owner = [place for place, (_, tails) in enumerate(cases) for _ in tails]
-        tails = [tail for _, some_tails in cases for tail in some_tails]
-        if not state.keep(self._forward.tensor(np.asarray(owner))):
-            return self._pairs([(cases[place][0], tail) for place, tail in zip(owner, tails, strict=True)])
-        lengths = [len(tail) for tail in tails]
-        found: list[list[Tensor]] = [[] for _ in tails]
-        first = [row for row, length in enumerate(lengths) if length]
-        if not first:
-            return [Likelihood(0.0, 0, True)] * len(tails)
-        heads = self._forward.tensor(np.asarray([tails[row][0] for row in first], dtype=np.int64))
-        begun = logprobs(state.logits[first], heads)
-        for place, row in enumerate(first):
-            found[row].append(torch.stack([part[place].float() for part in begun]))
-        longer = [row for row in first if lengths[row] > 1]
-        if longer:
-            state.keep(self._forward.tensor(np.asarray(longer)))
-            targets = np.concatenate([tails[row][1:] for row in longer]).astype(np.int64)
-            wanted = [np.arange(lengths[row] - 1) for row in longer]
-            logits = self._forward.more(state, [tails[row][:-1] for row in longer], wanted)
-            values, greedy = logprobs(logits, self._forward.tensor(targets))
-            end = np.cumsum([lengths[row] - 1 for row in longer]).tolist()
-            for row, last in zip(longer, end, strict=True):
-                part = slice(last - lengths[row] + 1, last)
-                found[row].append(torch.stack([values[part].sum(), greedy[part].all().float()]))
-        whole = [torch.stack(parts).cpu().numpy() if parts else np.zeros((0, 2)) for parts in found]
+            return [Likelihood(0.0, 0, True)] * len(lengths)
+        if prefix.length == 0 and all(len(tails) == 1 for _, tails in cases):
+            # The last token of a continuation predicts nothing that is asked for.
+            rows = [np.concatenate([head, tails[0][:-1]]) for head, tails in cases]
+            wanted = [len(head) - 1 + np.arange(len(tails[0])) for head, tails in cases]
+            logits, places = self._forward.whole(rows, wanted, owners), np.arange(len(targets))
+        else:
+            heads, branching = [head for head, _ in cases], [tails for _, tails in cases]
+            logits = self._forward.branches(heads, branching, prefix, owners)
+            places = _places(cases)
+        values, greedy = logprobs(logits, self._forward.tensor(places), self._forward.tensor(targets))
+        sums, same = values.double().cpu().numpy(), greedy.cpu().numpy()
+        ends = np.cumsum(lengths).tolist()
         return [
-            Likelihood(float(parts[:, 0].sum()), length, bool(parts[:, 1].all()))
-            for parts, length in zip(whole, lengths, strict=True)
+            Likelihood(float(sums[end - length : end].sum()), length, bool(same[end - length : end].all()))
+            for end, length in zip(ends, lengths, strict=True)
         ]
 
     @torch.inference_mode()
     def _prefix(self, rows: Sequence[Ids]) -> Prefix:
+        if self._candidates > 1:
+            return Prefix()  # what a prefix leaves behind is each candidate's own
         shared = shared_prefix(rows)
         return self._forward.prefix(rows[0][:shared]) if shared >= PREFIX else Prefix()
 
@@ -250,10 +258,13 @@ def _drawn(sampling: Sampling, group: Sequence[int]) -> Sampling:
     return Sampling(sampling.temperature, sampling.top_p, sampling.seed, keys)
 
 
-def _summed(values: Tensor, greedy: Tensor, lengths: Sequence[int]) -> list[Likelihood]:
-    sums, same = values.double().cpu().numpy(), greedy.cpu().numpy()
-    ends = np.cumsum(lengths).tolist()
-    return [
-        Likelihood(float(sums[end - length : end].sum()), length, bool(same[end - length : end].all()))
-        for end, length in zip(ends, lengths, strict=True)
-    ]
+def _places(cases: Sequence[tuple[Ids, Sequence[Ids]]]) -> NDArray[np.int64]:
+    """For each token of each continuation, the row of `Forward.branches` that predicts it."""
+    found, start = [], 0
+    for _, tails in cases:
+        head, start = start, start + 1
+        for tail in tails:
+            inner = max(0, len(tail) - 1)
+            found.append(np.concatenate([[head] * min(1, len(tail)), start + np.arange(inner)]))
+            start += inner
+    return np.concatenate(found).astype(np.int64)

@@ -1,7 +1,7 @@
-"""The vLLM engine: one live model on one GPU, in this process, its weights overwritten through vLLM's own loader.
+"""The vLLM engine: one live model on one device, in this process, its weights overwritten through vLLM's own loader.
 
-Written against the source of vLLM 0.33.0 and not run: vLLM needs an environment of its own (it pins another torch and
-another transformers) and a GPU. See docs/evaluators.md.
+vLLM needs an environment of its own: it pins another torch and another transformers. docs/evaluators.md says what of
+this was run: on CPUs, with vLLM's build for them; on no GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from ._tokens import Encoder, Ids, check_fits
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = "0.33.0"
+VERSIONS = ("0.33.0", "0.32.0")
+"""Whose loader, requests and answers are as this module takes them; the first is the one to install."""
+
 SHARE = 0.9
 """Of the GPU's memory that vLLM and the second set of weights may take together."""
 
@@ -33,38 +35,55 @@ def vllm_engine(path: str, *, dtype: str) -> VllmEngine:
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        InputError: vLLM is not installed, or not the version that this is written for; no GPU; no safetensors.
+        InputError: vLLM is not installed, or not a version that this is written for; no device that it was built for;
+            no safetensors.
     """
     # The worker must live here: its tensors are written into from outside.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
         import vllm
     except ImportError:
         raise InputError(
-            f"engine vllm: not installed; pip install vllm=={VERSION} in an environment of its own"
+            f"engine vllm: not installed; pip install vllm=={VERSIONS[0]} in an environment of its own"
         ) from None
-    if vllm.__version__.split("+")[0] != VERSION:
-        raise InputError(f"engine vllm: written for vLLM {VERSION}, found {vllm.__version__}")
-    import torch
-
-    if not torch.cuda.is_available():
-        raise InputError("engine vllm: needs a GPU; choose engine: transformers")
+    if vllm.__version__.split("+")[0] not in VERSIONS:
+        raise InputError(f"engine vllm: written for vLLM {' and '.join(VERSIONS)}, found {vllm.__version__}")
     files = tensor_files(path)
-    second = sum(os.path.getsize(file) for file in files) / torch.cuda.get_device_properties(0).total_memory
     llm = vllm.LLM(
         model=path,
         dtype=dtype,
         seed=0,
         trust_remote_code=False,
         load_format="safetensors",
-        gpu_memory_utilization=SHARE - second,
         worker_extension_cls="evaluators._vllm_worker.Staging",
         enable_prefix_caching=True,
         # Penalties and temperatures of a generation config are not applied.
         generation_config="vllm",
+        **_device(files),
     )
     return VllmEngine(llm, path, files, dtype)
+
+
+def _device(files: Sequence[str]) -> dict[str, Any]:
+    """What vLLM is told of the device that it was built for: room for the second set of weights on a GPU.
+
+    Raises:
+        InputError: there is none.
+    """
+    import torch
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        from ._vllm_worker import keep_weights
+
+        keep_weights()
+        return {"enforce_eager": True}  # compiling needs a compiler, and takes longer than a small model's items
+    if not torch.cuda.is_available():
+        raise InputError("engine vllm: needs a GPU, or vLLM's build for CPUs; choose engine: transformers")
+    second = sum(os.path.getsize(file) for file in files) / torch.cuda.get_device_properties(0).total_memory
+    return {"gpu_memory_utilization": SHARE - second}
 
 
 class VllmEngine:

@@ -2,7 +2,7 @@
 
 vLLM's live tensors are fused (query, key and value; gate and up), so a merge cannot be written into them under the
 checkpoint's names. It is written into a second set of tensors, and vLLM's own loader carries that over in place.
-Written against vLLM 0.33.0: `vllm/v1/worker/worker_base.py` mixes this class into its worker, whose own
+`vllm/v1/worker/worker_base.py` mixes this class into its worker, whose own
 `reload_weights(weights_iterator=...)` loads.
 """
 
@@ -57,6 +57,21 @@ class Staging:
         """
         live = sum(_bits(tensor) for tensor in self.model_runner.get_model().parameters())
         return (live - sum(map(_bits, self._staged.values()))) % 2**64
+
+
+def keep_weights() -> None:
+    """Let vLLM's build for CPUs multiply by the weights as they are, before a model is loaded.
+
+    It packs those of linear layers for its kernels and empties the tensors; then nobody could say what the live model
+    holds. On a CPU this engine is for tests of itself, where that counts for more than speed.
+    """
+    from vllm.model_executor.layers import utils
+
+    def plain(layer: Any, remove_weight: bool) -> None:
+        del remove_weight
+        layer.cpu_linear = torch.nn.functional.linear
+
+    utils.dispatch_cpu_unquantized_gemm = plain
 
 
 def _bits(tensor: Tensor) -> int:
