@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from .objective import Grader, ScorerFactory
@@ -42,27 +43,34 @@ class Bench:
             return
         spec = self._recipe.cluster
         self._stack.enter_context(session(spec.address))
-        actor = {"CPU": spec.evaluators.cpus, "GPU": spec.evaluators.gpus}
-        check_fits([actor] * spec.evaluators.actors, "cluster.evaluators")
-        worker = {"CPU": spec.trainers.cpus, "GPU": spec.trainers.gpus}
-        check_fits([worker] * spec.trainers.workers, "cluster.trainers")
+        if not spec.elastic:
+            actor = {"CPU": spec.evaluators.cpus, "GPU": spec.evaluators.gpus}
+            check_fits([actor] * spec.evaluators.actors.min, "cluster.evaluators")
+            worker = {"CPU": spec.trainers.cpus, "GPU": spec.trainers.gpus}
+            check_fits([worker] * spec.trainers.workers, "cluster.trainers")
         self._is_open = True
 
     def pool(self) -> RayPool:
         """The pool of evaluator actors, started on the first call."""
-        from cluster.pool import open_pool
-
-        from .searches import TASK_LIMIT_S
+        from cluster.pool import Limits, open_pool
 
         self.open()
         if self._pool is None:
-            actors = self._recipe.cluster.evaluators
+            spec = self._recipe.cluster
+            actors = spec.evaluators
+            factory = self._factory
+            if spec.files == "ship":
+                from cluster.files import open_files
+
+                factory = replace(factory, files=open_files())
             self._pool = open_pool(
-                self._factory,
-                actors=actors.actors,
+                factory,
+                actors=actors.actors.min,
+                most=actors.actors.max,
                 cpus=actors.cpus,
                 gpus=actors.gpus,
-                task_timeout_s=TASK_LIMIT_S,
+                elastic=spec.elastic,
+                limits=Limits(start_s=actors.start_timeout, task_s=actors.task_timeout),
             )
             self._stack.callback(self._pool.close)
         return self._pool

@@ -63,9 +63,10 @@ def run(
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="In place of the recipe's cluster.address.")
     ] = None,
+    elastic: Annotated[bool, typer.Option("--elastic", help="With --cluster: it adds nodes on demand.")] = False,
 ) -> None:
     """Check, train experts, search, confirm, export, report; run again to resume."""
-    _run(recipe, out, "run", fork, directory, cluster)
+    _run(recipe, out, "run", fork, directory, cluster, elastic)
 
 
 @app.command()
@@ -255,6 +256,7 @@ def _run(
     fork: Path | None = None,
     directory: Path | None = None,
     cluster: str | None = None,
+    elastic: bool = False,
 ) -> None:
     from .api import locate
     from .check import check as checked
@@ -265,7 +267,7 @@ def _run(
     from .table import front_table
 
     plan, path = locate(recipe, out, directory)
-    plan = plan if cluster is None else plan.on(cluster)
+    plan = plan if cluster is None else plan.on(cluster, elastic=elastic or None)
     checked(plan, out=path)
     if fork is not None:
         recipe_of(fork)  # refused before anything is written

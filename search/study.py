@@ -127,7 +127,7 @@ def run_search(
         f"space.{plan.name}", {dimension.name: [dimension.low, dimension.high] for dimension in plan.space.dimensions}
     )
     store.start_clock()
-    share = _share(plan, store)
+    share = _share(plan, pool, store)
     return drive(search, pool, plan.rules, in_flight=share, timeout_s=plan.candidate_timeout_s, report=report)
 
 
@@ -155,15 +155,18 @@ def _orders(plan: SearchPlan) -> tuple[tuple[float, ...], ...]:
     return tuple(found)
 
 
-def _share(plan: SearchPlan, store: Store) -> Callable[[], int]:
+def _share(plan: SearchPlan, pool: Pool, store: Store) -> Callable[[], int]:
     """How many candidates the search may have under way now, rounded up; the part of one that ended is the others'."""
 
     def share() -> int:
+        in_flight = plan.in_flight
+        if pool.grows:
+            in_flight = max(in_flight, pool.size + 1)
         if not plan.beside:
-            return plan.in_flight
+            return in_flight
         events = [*store.events("stopped"), *store.events("gave up")]
         ended = {event["search"] for event in events if event["at"] >= plan.since}
-        return -(-plan.in_flight // (1 + sum(name not in ended for name in plan.beside)))
+        return -(-in_flight // (1 + sum(name not in ended for name in plan.beside)))
 
     return share
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cluster._crew import Limits
 from cluster._errors import InputError
 from cluster.fits import check_fits
 from cluster.local import LocalPool
@@ -144,13 +145,13 @@ def test_when_no_worker_can_be_replaced_tasks_end_with_the_reason(ray_session: N
         flag.touch()
         return factory()
 
-    pool = open_pool(once, actors=1, cpus=0.5, start_timeout_s=60)
+    pool = open_pool(once, actors=1, cpus=0.5, limits=Limits(start_s=60, patience_s=0.2))
     try:
         pool.submit("mortal", "die")
         pool.submit(7, 7)
         outcomes = drain(pool, 2)
         assert {outcome.error for outcome in outcomes.values()} == {
-            "no worker is left: a worker could not start: RuntimeError: the disk with the model is gone"
+            "Unavailable: no worker is left: a worker could not start: RuntimeError: the disk with the model is gone"
         }
     finally:
         pool.close()
@@ -169,7 +170,7 @@ def test_what_can_never_be_given_is_refused_at_once(ray_session: None) -> None:
 def test_what_is_taken_by_others_times_out_with_what_is_free(ray_session: None) -> None:
     holder = open_pool(factory, actors=1, cpus=1.5, start_timeout_s=60)
     try:
-        with pytest.raises(TimeoutError, match=r"a worker did not start within 3 s; free now: \{'CPU': 0.5"):
+        with pytest.raises(TimeoutError, match=r"1 CPU each found no place within 3 s; free now: \{'CPU': 0.5"):
             open_pool(factory, actors=1, cpus=1.0, start_timeout_s=3)
     finally:
         holder.close()

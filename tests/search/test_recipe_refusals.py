@@ -65,7 +65,7 @@ REFUSED = [
     ("actors: 2", "cpus: yes", "r.yaml:28: cluster.evaluators.cpus: must be a number, got true, which YAML reads"),
     ("evaluators: {actors: 2}", "trainers: {zero: 4}", "r.yaml:28: cluster.trainers.zero: must be between 0 and"),
     ("evaluators: {actors: 2}", "trainers: {workers: 3}", "r.yaml:9: experts.general.batch: batch must be a multiple"),
-    ("evaluators: {actors: 2}", "address: loca", "r.yaml:28: cluster.address: must be one of local, auto, got 'l"),
+    ("evaluators: {actors: 2}", "address: loca", "r.yaml:28: cluster.address: must be local, auto or HOST:PORT of a"),
     (
         "best-safety",
         "best-safty",
@@ -96,7 +96,7 @@ LATER = [
     ("candidates: 10", "drop_above: 0.2", "r.yaml:26: search.drop_above: must be between 0.5 and 1, got 0.2; write a"),
     ("candidates: 10", "sampler: my.pkg:fn", "r.yaml:26: search.sampler: cannot import module my.pkg (ModuleNotFo"),
     ("candidates: 10", "scheduler: hyperband", "r.yaml:26: search.scheduler: must be one of asha, fair, got 'hype"),
-    ("evaluators: {actors: 2}", "address: ray://a:1", "r.yaml:28: cluster.address: not available yet: cluster ad"),
+    ("evaluators: {actors: 2}", "address: ray://a:1", "r.yaml:28: cluster.address: Ray Client cannot carry a run"),
     ("seed: 3", "storage: s3://bucket/x", "r.yaml:3: storage: not available yet: storage on a URL"),
     ("seed: 3", "database: mysql://u:pw@h/d", "r.yaml:3: database: must be sqlite or the URL of a PostgreSQL database"),
 ]
