@@ -32,7 +32,9 @@ def world(folder: Path, candidates: int, address: str) -> Path:
 
     recipe = small(folder, candidates)
     text = recipe.read_text().replace("  candidates:", "  sampler: qmc\n  candidates:")
-    text = text.replace("  evaluators: {actors: 1, cpus: 0.9}", f"  address: {address}\n  evaluators: {{actors: 3, cpus: 1}}")
+    text = text.replace(
+        "  evaluators: {actors: 1, cpus: 0.9}", f"  address: {address}\n  evaluators: {{actors: 3, cpus: 1}}"
+    )
     recipe.write_text(text)
     return recipe
 
@@ -45,14 +47,19 @@ def scored(run: Path) -> dict[str, Any]:
         merges = [point for point in store.points() if point.kind == "merge"]
         assert len({point.key for point in merges}) == len(merges), "a candidate stands in two rows"
         return {
-            point.key: [point.state, sorted((*name, score.value, score.n) for name, score in scores.get(point.id, {}).items())]
+            point.key: [
+                point.state,
+                sorted((*name, score.value, score.n) for name, score in scores.get(point.id, {}).items()),
+            ]
             for point in merges
         }
     finally:
         store.close()
 
 
-def searched(recipe: Path, out: Path, cluster: Nodes | None = None, kills: int = 0, every_s: float = 0) -> dict[str, Any]:
+def searched(
+    recipe: Path, out: Path, cluster: Nodes | None = None, kills: int = 0, every_s: float = 0
+) -> dict[str, Any]:
     """Run `mergefront search`; with `kills`, a node is killed every so often once candidates are scored."""
     log = out.with_suffix(".log")
     began, killed = time.monotonic(), 0

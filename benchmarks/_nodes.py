@@ -30,9 +30,7 @@ class Nodes:
 
     def add(self) -> None:
         """One more node."""
-        self.alive.append(
-            self.cluster.add_node(num_cpus=self.cpus, object_store_memory=STORE_BYTES, wait=True)
-        )
+        self.alive.append(self.cluster.add_node(num_cpus=self.cpus, object_store_memory=STORE_BYTES, wait=True))
 
     def kill(self, index: int) -> None:
         """End a node as a power cut does: SIGKILL to its raylet, whose workers end with it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ._crew import CannotStart, Crew, Limits, Manning, Member
 from ._errors import one_line
-from ._worker import Answer, Factory
+from ._worker import Answer
 
 UNAVAILABLE = "Unavailable:"
 """How an error begins that is no task's fault: the pool has no worker left."""
@@ -21,9 +21,9 @@ class Broker:
     Where its process alone dies, Ray starts it again and repeats the calls under way, so its tasks begin anew.
     """
 
-    def __init__(self, factory: Factory, manning: Manning, limits: Limits) -> None:
+    def __init__(self, manning: Manning, limits: Limits) -> None:
         self._limits = limits
-        self._crew = Crew(factory, manning, limits)
+        self._crew = Crew(manning, limits)
         self._opened = self._closed = False
         self._done = self._failed = 0
         self._retried = {"worker": 0, "node": 0, "time": 0}

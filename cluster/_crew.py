@@ -17,7 +17,7 @@ from typing import Any
 
 from ._errors import one_line
 from ._place import is_alive, room
-from ._worker import HEALTH, Factory, Whereabouts, Worker
+from ._worker import HEALTH, Whereabouts, Worker
 
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 GROW_EVERY_S = 3.0
@@ -51,8 +51,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Manning:
-    """Who makes up a pool: `least` workers in the bundles of `group`, at most `most`, each with Ray's `options`."""
+    """Who makes up a pool: `least` workers in the bundles of `group`, at most `most`, each with Ray's `options`.
 
+    `factory` holds a reference to what every worker is given, which the driver owns: it comes to each node once, and is
+    there for workers and brokers that are started later.
+    """
+
+    factory: tuple[Any]
     least: int
     most: int
     options: dict[str, Any]
@@ -86,8 +91,8 @@ class CannotStart(RuntimeError):
 class Crew:
     """Owns the workers; lives in the broker's event loop."""
 
-    def __init__(self, factory: Factory, manning: Manning, limits: Limits) -> None:
-        self._factory, self.manning, self.limits = factory, manning, limits
+    def __init__(self, manning: Manning, limits: Limits) -> None:
+        self.manning, self.limits = manning, limits
         self.members: dict[int, Member] = {}
         self._idle: deque[Member] = deque()
         self._waiting: deque[asyncio.Future[Member | None]] = deque()
@@ -189,7 +194,11 @@ class Crew:
         import ray
 
         self._starting += 1
-        actor = ray.remote(concurrency_groups={HEALTH: 1})(Worker).options(**self._options(seat)).remote(self._factory)
+        actor = (
+            ray.remote(concurrency_groups={HEALTH: 1})(Worker)
+            .options(**self._options(seat))
+            .remote(self.manning.factory[0])
+        )
         try:
             ready = _awaitable(actor.whereabouts.remote()), _awaitable(actor.ready.remote())
             at, _ = await asyncio.wait_for(asyncio.gather(*ready), self.limits.start_s)

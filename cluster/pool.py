@@ -67,8 +67,9 @@ class Pool(Protocol):
 class RayPool:
     """A client of the broker; picklable, each copy keeps tickets of its own."""
 
-    def __init__(self, broker: Any, least: int, most: int, group: Any = None) -> None:
-        self._broker, self._least, self._most, self._group = broker, least, most, group
+    def __init__(self, broker: Any, least: int, most: int, manning: Manning | None = None) -> None:
+        self._broker, self._least, self._most = broker, least, most
+        self._manning = manning  # the driver's copy owns what later workers are made from, and their places
         self._flying: dict[Any, Hashable] = {}
         self._known = (-SIZE_GOOD_S, least)
 
@@ -155,10 +156,11 @@ class RayPool:
         except ray.exceptions.RayError:
             pass  # hung or dead: its workers end with it
         ray.kill(self._broker)
-        if self._group is not None:
-            remove_placement_group(self._group)
+        if self._manning is not None:
+            remove_placement_group(self._manning.group)
+            self._manning = None
         if self.grows:
-            _ask_for(self._group, 0)
+            _ask_for({}, 0)
 
 
 def open_pool(
@@ -203,10 +205,11 @@ def open_pool(
     if not elastic:
         check_fits([{"CPU": cpus, "GPU": gpus}] * actors, "cluster.evaluators")
     group = _reserve(bundle, actors, limits.start_s)
-    manning = Manning(actors, most, {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}, group)
+    held = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
+    manning = Manning((ray.put(factory),), actors, most, held, group)
     options = {"num_cpus": 0, "max_concurrency": MANY, "max_restarts": BROKER_RESTARTS, "max_task_retries": -1}
-    broker = ray.remote(Broker).options(**options, scheduling_strategy=here_only()).remote(factory, manning, limits)
-    pool = RayPool(broker, actors, most, group)
+    broker = ray.remote(Broker).options(**options, scheduling_strategy=here_only()).remote(manning, limits)
+    pool = RayPool(broker, actors, most, manning)
     try:
         ray.get(broker.start.remote(), timeout=limits.start_s + 60)
     except ray.exceptions.RayError as error:
@@ -245,8 +248,8 @@ def _free() -> dict[str, float]:
     return {kind: value for kind, value in ray.available_resources().items() if kind in ("CPU", "GPU")}
 
 
-def _ask_for(bundle: Any, count: int) -> None:
+def _ask_for(bundle: dict[str, float], count: int) -> None:
     """Tell an autoscaler how many workers there may be; without one, nobody listens."""
     from ray.autoscaler.sdk import request_resources
 
-    request_resources(bundles=[dict(bundle)] * min(count, 10_000) if count else [])
+    request_resources(bundles=[bundle] * min(count, 10_000) if count else [])

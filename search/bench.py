@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from .objective import Grader, ScorerFactory
-from .recipe import Recipe
+from .rundir import Run
+from .watch import PoolWatch
 
 if TYPE_CHECKING:
     from cluster.pool import RayPool
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 class Bench:
     """A Ray session and, in it, the pool of evaluator actors; a context manager that leaves neither behind."""
 
-    def __init__(self, recipe: Recipe, base: str, graders: Sequence[Grader]) -> None:
-        self._recipe = recipe
+    def __init__(self, run: Run, base: str, graders: Sequence[Grader]) -> None:
+        recipe = run.recipe
+        self._run, self._recipe = run, recipe
         self._factory = ScorerFactory(base, tuple(graders), recipe.export.dtype, recipe.cluster.evaluators.engine)
         self._stack = ExitStack()
         self._is_open = False
@@ -73,4 +75,5 @@ class Bench:
                 limits=Limits(start_s=actors.start_timeout, task_s=actors.task_timeout),
             )
             self._stack.callback(self._pool.close)
+            self._stack.enter_context(PoolWatch(self._run, self._pool))
         return self._pool

@@ -57,7 +57,7 @@ def run_recipe(
 
 def _compute(run: Run, models: Sequence[Model], graders: Sequence[Grader], display: Display, until: str) -> None:
     """The stages that need a cluster: experts, scores of the unmerged models, search, confirmation."""
-    with Bench(run.recipe, str(models[0].path), graders) as bench:
+    with Bench(run, str(models[0].path), graders) as bench:
         missing = experts.missing(models)
         if missing:
             with _stage(run, display, "experts", f"{len(missing)} to train: {', '.join(m.name for m in missing)}"):

@@ -107,7 +107,9 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
     from cluster.trials import run_trials
 
     open_plans = share_workers(
-        unfinished(run.store, plans), max(pool.size, 2 if pool.grows else 1), task_s=run.recipe.cluster.evaluators.task_timeout
+        unfinished(run.store, plans),
+        max(pool.size, 2 if pool.grows else 1),
+        task_s=run.recipe.cluster.evaluators.task_timeout,
     )
     names = [plan.name for plan in open_plans]
     racing = standings(run.store, plans, names) if race_methods(run.recipe) and len(names) > 1 else None

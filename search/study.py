@@ -16,7 +16,7 @@ from cluster.pool import Outcome, Pool
 from evaluators._types import Score
 from mergers._spec import Merge
 
-from . import aggregates, items
+from . import aggregates, items, journal
 from ._recipe.constraints import Constraint
 from ._space.stored import to_json
 from ._study.loop import Advance, Candidate, Search, SearchFailed, Staged, Subject, drive
@@ -28,7 +28,7 @@ from .samplers import Problem
 from .space import Space
 from .staging import Stages
 from .stopping import Rules, Stop
-from .store import Scores, Store
+from .store import Point, Scores, Store
 from .uncertainty import layouts_of, objectives_of
 
 __all__ = ["SearchFailed", "SearchPlan", "candidate_key", "run_search"]
@@ -128,7 +128,15 @@ def run_search(
     )
     store.start_clock()
     share = _share(plan, pool, store)
-    return drive(search, pool, plan.rules, in_flight=share, timeout_s=plan.candidate_timeout_s, report=report)
+    return drive(
+        search,
+        pool,
+        plan.rules,
+        in_flight=share,
+        timeout_s=plan.candidate_timeout_s,
+        report=report,
+        ended=_journal(plan),
+    )
 
 
 def observation_of(plan: SearchPlan, scores: Scores) -> Observation:
@@ -153,6 +161,27 @@ def _orders(plan: SearchPlan) -> tuple[tuple[float, ...], ...]:
         count = len(aggregates.parts(aggregate, base))
         found.append(aggregates.order(aggregate, count, way == "max") if count else ())
     return tuple(found)
+
+
+def _journal(plan: SearchPlan) -> Callable[[Point, Advance], None]:
+    """A line of the run's log for each candidate."""
+
+    def ended(point: Point, found: Advance) -> None:
+        outcome = found.outcome
+        journal.write(
+            plan.items.parent,
+            "candidate",
+            search=plan.name,
+            candidate=point.id,
+            key=point.key,
+            state=found.state if outcome.error is None else "FAILED",
+            seconds=round(outcome.seconds, 3),
+            tokens=found.tokens or None,
+            error=outcome.error,
+            trace=outcome.trace or None,
+        )
+
+    return ended
 
 
 def _share(plan: SearchPlan, pool: Pool, store: Store) -> Callable[[], int]:

@@ -1,4 +1,4 @@
-"""What the pool of evaluator actors does, written down while it runs: figures and losses in log.jsonl, the last in study.db."""
+"""What the pool of evaluator actors does, written down: figures and losses in log.jsonl, the last ones in study.db."""
 
 from __future__ import annotations
 
@@ -6,14 +6,35 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+import sqlalchemy as sa
+
+from ._study.tables import POINTS
 from .rundir import Run, log
 
 if TYPE_CHECKING:
     from cluster.pool import RayPool
 
+    from .store import Store
+
 EVERY_S = 15.0
+SHOWN = ("workers", "waiting", "per_minute", "utilisation", "lost_workers", "lost_nodes")
+"""Of the figures, what the job service shows."""
+CAUSES = 20
 POOL = "pool"
 """Key of the last figures in the database; the job service shows them."""
+
+
+def failed(store: Store) -> dict[str, int]:
+    """Failed candidates by cause, the first word of their reason: the exception's type where there was one."""
+    counts: dict[str, int] = {}
+    with store.engine.connect() as connection:
+        failures = connection.execute(sa.select(POINTS.c.reason).where(POINTS.c.state == "FAILED")).scalars().all()
+    for reason in failures:
+        word = (reason or "").split(" ", 1)[0]
+        word = word[:-1] if word.endswith(":") else "other"
+        cause = word if len(counts) < CAUSES or word in counts else "other"
+        counts[cause] = counts.get(cause, 0) + 1
+    return dict(sorted(counts.items()))
 
 
 class PoolWatch:
@@ -48,7 +69,7 @@ class PoolWatch:
             log(self._run, "pool", **figures)
             self._run.store.put(POOL, figures)
         except Exception as error:  # a broker that is started again, a full disk: the next look may work
-            self._run.trouble("pool figures", error)
+            log(self._run, "pool not asked", error=f"{type(error).__name__}: {error}")
 
     def _figures(self, stats: dict[str, Any]) -> dict[str, Any]:
         """The sums, and since the last look: candidates per minute, and the share of the actors' time spent on them."""

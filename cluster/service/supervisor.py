@@ -95,6 +95,7 @@ class Supervisor:
         if job.state == CANCELLING:
             if found is None or found.ended:
                 self._read_progress(job)
+                self._metrics.ended(job.id)
                 store.change(self._engine, job, "CANCELLED", "cancelled while it ran; `mergefront run` goes on with it")
             else:
                 ray.stop(job.submission)
@@ -111,6 +112,7 @@ class Supervisor:
 
     def _ended(self, job: Job, found: Outcome) -> None:
         self._read_progress(job)
+        self._metrics.ended(job.id)
         if found.status == "SUCCEEDED":
             store.change(self._engine, job, DONE)
             return
@@ -126,6 +128,7 @@ class Supervisor:
 
     def _again(self, job: Job, cause: str, reason: str) -> None:
         """Back into the queue after a pause, or FAILED at the limit."""
+        self._metrics.ended(job.id)
         self._metrics.failures.labels(cause).inc()
         limits = self._settings.limits
         if job.attempt >= limits.attempts:
@@ -172,8 +175,7 @@ class Supervisor:
             LOG.warning("job %s: progress cannot be read: %s", job.id, error)
             return
         if found is not None and found != job.progress:
-            before = int(job.progress.get("scored", 0))
-            self._metrics.scored.inc(max(0, int(found["scored"]) - before))
+            self._metrics.progress(job.id, dict(job.progress), found)
             store.keep_progress(self._engine, job, found)
 
     def _run(self, job: Job) -> Path:
