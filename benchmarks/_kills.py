@@ -26,35 +26,37 @@ LIMIT_S = 1800.0
 PROGRAM = (sys.executable, "-c", "from search.cli import main; main()")
 
 
-def world(folder: Path, candidates: int, address: str) -> Path:
+def world(folder: Path, candidates: int, address: str, actors: int = 3) -> Path:
     """Two experts that exist, one method, and a sampler whose points do not depend on the order of answers."""
     from tests.cluster.service.runs import world as small
 
     recipe = small(folder, candidates)
     text = recipe.read_text().replace("  candidates:", "  sampler: qmc\n  candidates:")
-    text = text.replace(
-        "  evaluators: {actors: 1, cpus: 0.9}", f"  address: {address}\n  evaluators: {{actors: 3, cpus: 1}}"
-    )
+    section = f"  address: {address}\n  evaluators: {{actors: {actors}, cpus: 1}}"
+    text = text.replace("  evaluators: {actors: 1, cpus: 0.9}", section)
     recipe.write_text(text)
     return recipe
 
 
 def scored(run: Path) -> dict[str, Any]:
-    """Content key of every merge -> its state and scores."""
+    """`scored_in` of a run directory."""
     store = Store(run / "study.db")
     try:
-        scores = store.scores("search")
-        merges = [point for point in store.points() if point.kind == "merge"]
-        assert len({point.key for point in merges}) == len(merges), "a candidate stands in two rows"
-        return {
-            point.key: [
-                point.state,
-                sorted((*name, score.value, score.n) for name, score in scores.get(point.id, {}).items()),
-            ]
-            for point in merges
-        }
+        return scored_in(store)
     finally:
         store.close()
+
+
+def scored_in(store: Store) -> dict[str, Any]:
+    """Content key of every merge -> its state and its scores on the search split."""
+    scores = store.scores("search")
+    merges = [point for point in store.points() if point.kind == "merge"]
+    assert len({point.key for point in merges}) == len(merges), "a candidate stands in two rows"
+    found: dict[str, Any] = {}
+    for point in merges:
+        told = scores.get(point.id, {})
+        found[point.key] = [point.state, sorted([*name, score.value, score.n] for name, score in told.items())]
+    return found
 
 
 def searched(

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine (`ray.cluster_utils.Cluster`): real processes, one disk, one address."""
+"""Several Ray nodes on one machine (`ray.cluster_utils.Cluster`): real processes, one disk and one address."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The cluster part measured: dispatch of candidates, nodes that die, the service under load.
+"""The cluster part measured: dispatch of candidates, nodes that die, and what else ends or starves a run.
 
-    python -m benchmarks.cluster [dispatch kills] [--out benchmarks/results/cluster.json]
+    python -m benchmarks.cluster [dispatch kills faults] [--out benchmarks/results/cluster.json]
 
 Several Ray nodes on one machine: real processes, sockets and kills; one disk and one set of cores. Candidates of
 `dispatch` sleep for 200 ms, so that the cores are free for what is measured. The machine may be shared: CPU time stands
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ._dispatch import measure
+from ._faults import faults
 from ._kills import kills
 from ._nodes import nodes
 
@@ -48,7 +49,7 @@ def dispatch() -> dict[str, Any]:
 
 
 def main() -> None:
-    parts = {"dispatch": dispatch, "kills": kills}
+    parts = {"dispatch": dispatch, "kills": kills, "faults": faults}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", default=list(parts), choices=[*parts, []])
     parser.add_argument("--out", type=Path)

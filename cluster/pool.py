@@ -7,6 +7,7 @@ is replaced in one place. Candidates cost milliseconds of overhead here, where a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Hashable
 from typing import Any, NamedTuple, Protocol
@@ -85,10 +86,9 @@ class RayPool:
         now = time.monotonic()
         if self._most == self._least or now - asked < SIZE_GOOD_S:
             return count
-        try:
+        # A broker that is being started again does not answer: what was known is good enough.
+        with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             count = int(ray.get(self._broker.size.remote(), timeout=CLOSE_S))
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            pass  # a broker that is being started again: what was known is good enough
         self._known = now, count
         return count
 
@@ -151,10 +151,8 @@ class RayPool:
         import ray
         from ray.util.placement_group import remove_placement_group
 
-        try:
+        with contextlib.suppress(ray.exceptions.RayError):  # hung or dead: its workers end with it
             ray.get(self._broker.close.remote(), timeout=CLOSE_S)
-        except ray.exceptions.RayError:
-            pass  # hung or dead: its workers end with it
         ray.kill(self._broker)
         if self._manning is not None:
             remove_placement_group(self._manning.group)

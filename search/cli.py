@@ -236,11 +236,15 @@ def methods() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE|RUN]", help="Look at its database, judges and log as well.")
+    ] = None,
+) -> None:
     """Print what this machine offers: all that a bug report needs."""
     from .doctor import findings
 
-    for line in findings():
+    for line in findings(path):
         typer.echo(line)
 
 
