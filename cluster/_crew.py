@@ -53,11 +53,12 @@ class Limits:
 class Manning:
     """Who makes up a pool: `least` workers in the bundles of `group`, at most `most`, each with Ray's `options`.
 
-    `factory` holds a reference to what every worker is given, which the driver owns: it comes to each node once, and is
-    there for workers and brokers that are started later.
+    `factory` is a pickled reference to what every worker is given, which the driver owns: it comes to each node once,
+    and is there for workers and brokers that are started later. A plain reference among an actor's arguments may be
+    dropped once the actor has it (ray #53727); a pickled one is kept as long as the driver lives.
     """
 
-    factory: tuple[Any]
+    factory: bytes
     least: int
     most: int
     options: dict[str, Any]
@@ -194,11 +195,8 @@ class Crew:
         import ray
 
         self._starting += 1
-        actor = (
-            ray.remote(concurrency_groups={HEALTH: 1})(Worker)
-            .options(**self._options(seat))
-            .remote(self.manning.factory[0])
-        )
+        worker = ray.remote(concurrency_groups={HEALTH: 1})(Worker).options(**self._options(seat))
+        actor = worker.remote(ray.cloudpickle.loads(self.manning.factory))
         try:
             ready = _awaitable(actor.whereabouts.remote()), _awaitable(actor.ready.remote())
             at, _ = await asyncio.wait_for(asyncio.gather(*ready), self.limits.start_s)

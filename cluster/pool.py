@@ -204,7 +204,7 @@ def open_pool(
         check_fits([{"CPU": cpus, "GPU": gpus}] * actors, "cluster.evaluators")
     group = _reserve(bundle, actors, limits.start_s)
     held = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
-    manning = Manning((ray.put(factory),), actors, most, held, group)
+    manning = Manning(ray.cloudpickle.dumps(ray.put(factory)), actors, most, held, group)
     options = {"num_cpus": 0, "max_concurrency": MANY, "max_restarts": BROKER_RESTARTS, "max_task_retries": -1}
     broker = ray.remote(Broker).options(**options, scheduling_strategy=here_only()).remote(manning, limits)
     pool = RayPool(broker, actors, most, manning)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from .disk import is_full
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -38,7 +40,11 @@ class Display:
         if self._rich is not None:
             self._rich.console.print(text, highlight=False, markup=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except OSError as error:
+                if not is_full(error):  # a log on a full disk: its line is written with a later one
+                    raise
 
     @contextmanager
     def bars(self) -> Iterator[Display]:

@@ -131,9 +131,9 @@ def busy(run: Path) -> bool:
     return is_held(run)
 
 
-def run_command(recipe: Path, directory: str, run: Path) -> tuple[str, ...]:
+def run_command(recipe: Path, directory: str, run: Path, elastic: bool) -> tuple[str, ...]:
     """Carry a recipe out on the cluster that the process belongs to."""
-    options = ("--directory", directory, "--cluster", AUTO)
+    options = ("--directory", directory, "--cluster", AUTO, *(("--elastic",) if elastic else ()))
     return (*_program(), "run", str(recipe), "--out", str(run), *options)
 
 

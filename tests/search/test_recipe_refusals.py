@@ -66,6 +66,18 @@ REFUSED = [
     ("evaluators: {actors: 2}", "trainers: {zero: 4}", "r.yaml:28: cluster.trainers.zero: must be between 0 and"),
     ("evaluators: {actors: 2}", "trainers: {workers: 3}", "r.yaml:9: experts.general.batch: batch must be a multiple"),
     ("evaluators: {actors: 2}", "address: loca", "r.yaml:28: cluster.address: must be local, auto or HOST:PORT of a"),
+    ("evaluators: {actors: 2}", "address: a:70000", "r.yaml:28: cluster.address: must be local, auto or HOST:PORT of"),
+    ("evaluators: {actors: 2}", "address: http://a:8265", "r.yaml:28: cluster.address: is the address of a dashboard"),
+    ("actors: 2", "actors: 0", "r.yaml:28: cluster.evaluators.actors: must be between 1 and 100000, got 0; write a nu"),
+    (
+        "actors: 2",
+        "actors: many",
+        "r.yaml:28: cluster.evaluators.actors: must be a whole number, got 'many'; write a n",
+    ),
+    ("actors: 2", "actors: {min: 3, max: 2}", "r.yaml:28: cluster.evaluators.actors: max must be at least min, got mi"),
+    ("actors: 2", "actors: {least: 3}", "r.yaml:28: cluster.evaluators.actors.least: unknown key; choose from"),
+    ("actors: 2", "task_timeout: 0", "r.yaml:28: cluster.evaluators.task_timeout: must be a duration above 0, got 0;"),
+    ("actors: 2", "start_timeout: soon", "r.yaml:28: cluster.evaluators.start_timeout: must be a duration above 0, go"),
     (
         "best-safety",
         "best-safty",
