@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Any
 
-from .pool import Factory, Outcome, Worker
+from ._worker import Factory, Worker
+from .pool import Outcome
 
 
 class LocalPool:
@@ -21,6 +22,11 @@ class LocalPool:
     def size(self) -> int:
         """Always 1: tasks run one after the other."""
         return 1
+
+    @property
+    def grows(self) -> bool:
+        """Never."""
+        return False
 
     def submit(self, ticket: Hashable, task: Any) -> None:
         """Queue a task."""

@@ -7,15 +7,23 @@ is replaced in one place. Candidates cost milliseconds of overhead here, where a
 
 from __future__ import annotations
 
-import asyncio
-import traceback
-from collections.abc import Callable, Hashable
+import contextlib
+import time
+from collections.abc import Hashable
 from typing import Any, NamedTuple, Protocol
 
-from ._errors import InputError, one_line
+from ._broker import Broker
+from ._crew import Limits as Limits
+from ._crew import Manning
+from ._errors import InputError, WorkersFailed
+from ._place import beside_the_driver as beside_the_driver
+from ._place import here_only
+from ._worker import Factory as Factory
 
-Factory = Callable[[], Callable[[Any], Any]]
-"""Called once in every worker; what it returns is called with each task."""
+BROKER_RESTARTS = 3
+CLOSE_S = 20.0
+SIZE_GOOD_S = 5.0
+MANY = 10**5
 
 
 class Outcome(NamedTuple):
@@ -39,6 +47,11 @@ class Pool(Protocol):
         """Number of tasks that run at the same time."""
         ...
 
+    @property
+    def grows(self) -> bool:
+        """Whether `size` may change."""
+        ...
+
     def submit(self, ticket: Hashable, task: Any) -> None:
         """Queue a task; its outcome comes back under `ticket`."""
         ...
@@ -52,159 +65,74 @@ class Pool(Protocol):
         ...
 
 
-class Worker:
-    """The actor body: builds its callable once, then answers tasks; a failing task is data, not a crash."""
-
-    def __init__(self, factory: Factory) -> None:
-        self._factory = factory
-        self._call: Callable[[Any], Any] | None = None
-
-    def ready(self) -> None:
-        """Build the callable; what the factory raises comes out of here, which an actor's `__init__` would hide."""
-        self._call = self._factory()
-
-    def run(self, task: Any) -> tuple[Any, str | None, float, str]:
-        """Value or one-line error, seconds spent, traceback."""
-        import time
-
-        assert self._call is not None, "ready() comes first"
-        start = time.perf_counter()
-        try:
-            return self._call(task), None, time.perf_counter() - start, ""
-        except Exception as error:  # the boundary where any failure of a candidate becomes data
-            return None, one_line(error), time.perf_counter() - start, traceback.format_exc()
-
-
-class Broker:
-    """The actor that hands tasks to idle workers, replaces the dead, and bounds every wait."""
-
-    def __init__(
-        self, factory: Factory, options: dict[str, Any], start_timeout_s: float, task_timeout_s: float, retries: int
-    ) -> None:
-        self._factory, self._options = factory, options
-        self._start_timeout_s, self._task_timeout_s, self._retries = start_timeout_s, task_timeout_s, retries
-        self._idle: asyncio.Queue[Any] = asyncio.Queue()
-        self._alive = 0
-        self._loss = ""
-        self._revivals: set[asyncio.Task[None]] = set()
-
-    async def start(self, count: int) -> None:
-        """Start `count` workers and wait until each has built its callable."""
-        for worker in await asyncio.gather(*(self._ready() for _ in range(count))):
-            self._idle.put_nowait(worker)
-        self._alive = count
-
-    async def _ready(self) -> Any:
-        """A new worker that has built its callable."""
-        import ray
-
-        worker = ray.remote(Worker).options(**self._options).remote(self._factory)
-        try:
-            await asyncio.wait_for(_awaitable(worker.ready.remote()), self._start_timeout_s)
-        except TimeoutError:
-            ray.kill(worker)
-            raise TimeoutError(f"a worker did not start within {self._start_timeout_s:g} s") from None
-        except ray.exceptions.RayTaskError as error:
-            ray.kill(worker)
-            raise RuntimeError(f"a worker could not start: {one_line(error)}") from None
-        return worker
-
-    async def _revive(self) -> None:
-        """Put a new worker in the place of a dead one; three tries, a little longer apart each time."""
-        for pause_s in (0.0, 2.0, 10.0):
-            await asyncio.sleep(pause_s)
-            try:
-                self._idle.put_nowait(await self._ready())
-                return
-            except Exception as error:  # whatever keeps it from starting is told to the tasks that wait
-                self._loss = str(error)
-        self._alive -= 1
-        if not self._alive:
-            self._idle.put_nowait(None)  # nobody will come: tasks end with the reason instead of waiting
-
-    def _replace(self) -> None:
-        task = asyncio.ensure_future(self._revive())
-        self._revivals.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._revivals.discard)
-
-    async def run(self, task: Any) -> tuple[Any, str | None, float, str]:
-        """Run a task on the next idle worker; retried on a fresh worker when its worker dies."""
-        import ray
-
-        for attempt in range(self._retries + 1):
-            worker = await self._idle.get()
-            if worker is None:
-                self._idle.put_nowait(None)
-                return None, f"no worker is left: {self._loss}", 0.0, ""
-            try:
-                result: tuple[Any, str | None, float, str] = await asyncio.wait_for(
-                    _awaitable(worker.run.remote(task)), self._task_timeout_s
-                )
-            except TimeoutError:
-                ray.kill(worker)
-                self._replace()
-                return None, f"TimeoutError: no answer within {self._task_timeout_s:g} s", self._task_timeout_s, ""
-            except ray.exceptions.RayActorError as error:
-                self._replace()
-                if attempt == self._retries:
-                    return None, f"worker died {attempt + 1} times on this task: {one_line(error)}", 0.0, ""
-                continue
-            self._idle.put_nowait(worker)
-            return result
-        raise AssertionError("the loop returns")
-
-    async def pids(self) -> tuple[int, ...]:
-        """Process ids of the idle workers (for tests and `doctor`)."""
-        workers = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
-        for worker in workers:
-            self._idle.put_nowait(worker)
-        return tuple([await _awaitable(worker.__ray_call__.remote(_pid)) for worker in workers])
-
-
-def _pid(worker: Worker) -> int:
-    import os
-
-    return os.getpid()
-
-
-async def _awaitable(reference: Any) -> Any:
-    return await reference
-
-
 class RayPool:
     """A client of the broker; picklable, each copy keeps tickets of its own."""
 
-    def __init__(self, broker: Any, size: int) -> None:
-        self._broker, self._size = broker, size
+    def __init__(self, broker: Any, least: int, most: int, manning: Manning | None = None) -> None:
+        self._broker, self._least, self._most = broker, least, most
+        self._manning = manning  # the driver's copy owns what later workers are made from, and their places
         self._flying: dict[Any, Hashable] = {}
+        self._known = (-SIZE_GOOD_S, least)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RayPool, (self._broker, self._size)
+        return RayPool, (self._broker, self._least, self._most)
 
     @property
     def size(self) -> int:
-        """Number of workers."""
-        return self._size
+        """Number of workers; one that grows is asked, every few seconds at most."""
+        import ray
+
+        asked, count = self._known
+        now = time.monotonic()
+        if self._most == self._least or now - asked < SIZE_GOOD_S:
+            return count
+        # A broker that is being started again does not answer: what was known is good enough.
+        with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            count = int(ray.get(self._broker.size.remote(), timeout=CLOSE_S))
+        self._known = now, count
+        return count
+
+    @property
+    def grows(self) -> bool:
+        """Whether `size` may change."""
+        return self._most > self._least
 
     def submit(self, ticket: Hashable, task: Any) -> None:
         """Queue a task at the broker."""
         self._flying[self._broker.run.remote(task)] = ticket
 
     def collect(self, timeout_s: float) -> tuple[Outcome, ...]:
-        """Wait for at least one outcome (see `Pool.collect`)."""
+        """Wait for at least one outcome (see `Pool.collect`).
+
+        Raises:
+            WorkersFailed: the broker was lost more often than Ray starts it again.
+        """
         import ray
 
         if not self._flying:
             return ()
-        ready, _ = ray.wait(list(self._flying), num_returns=1, timeout=timeout_s)
+        flying = list(self._flying)
+        ready, later = ray.wait(flying, num_returns=1, timeout=timeout_s)
         if not ready:
-            raise TimeoutError(f"no task of {len(self._flying)} under way ended within {timeout_s:g} s")
+            raise TimeoutError(f"no task of {len(flying)} under way ended within {timeout_s:g} s")
+        if later:
+            ready += ray.wait(later, num_returns=len(later), timeout=0)[0]
         outcomes = []
         for reference in ready:
             ticket = self._flying.pop(reference)
-            value, error, seconds, trace = ray.get(reference)
+            try:
+                value, error, seconds, trace = ray.get(reference)
+            except ray.exceptions.RayActorError:
+                raise WorkersFailed("the broker of the evaluator actors was lost, and could not be replaced") from None
             outcomes.append(Outcome(ticket, value, error, seconds, trace))
         return tuple(outcomes)
+
+    def stats(self) -> dict[str, Any]:
+        """What the pool is doing and has done (`Broker.stats`)."""
+        import ray
+
+        found: dict[str, Any] = ray.get(self._broker.stats.remote(), timeout=60)
+        return found
 
     def worker_pids(self) -> tuple[int, ...]:
         """Process ids of the idle workers."""
@@ -212,11 +140,25 @@ class RayPool:
 
         return tuple(ray.get(self._broker.pids.remote(), timeout=60))
 
-    def close(self) -> None:
-        """Stop the broker; its workers end with it."""
+    def broker_pid(self) -> int:
+        """Process id of the broker."""
         import ray
 
+        return int(ray.get(self._broker.pid.remote(), timeout=60))
+
+    def close(self) -> None:
+        """End the workers, what they may still do included, then the broker, and give their places back."""
+        import ray
+        from ray.util.placement_group import remove_placement_group
+
+        with contextlib.suppress(ray.exceptions.RayError):  # hung or dead: its workers end with it
+            ray.get(self._broker.close.remote(), timeout=CLOSE_S)
         ray.kill(self._broker)
+        if self._manning is not None:
+            remove_placement_group(self._manning.group)
+            self._manning = None
+        if self.grows:
+            _ask_for({}, 0)
 
 
 def open_pool(
@@ -224,21 +166,23 @@ def open_pool(
     *,
     actors: int,
     cpus: float,
+    most: int | None = None,
     gpus: float = 0.0,
-    start_timeout_s: float = 300.0,
-    task_timeout_s: float = 3600.0,
-    retries: int = 1,
+    elastic: bool = False,
+    limits: Limits | None = None,
+    **times: float,
 ) -> RayPool:
-    """Start `actors` workers in the running Ray session, each holding `cpus` and `gpus`.
+    """Start workers over the nodes of the running Ray session, each holding `cpus` and `gpus`.
 
     Args:
         factory: picklable; called once in every worker, returns the callable that answers tasks.
-        actors: number of workers.
+        actors: number of workers that must start.
         cpus: CPU share of each.
+        most: number of workers up to which more are started while tasks wait and a node has room; `actors` by default.
         gpus: GPU share of each; Ray gives no memory isolation below 1.
-        start_timeout_s: longest wait for all workers to be ready.
-        task_timeout_s: longest time for one task; a worker that exceeds it is killed and replaced.
-        retries: times a task is tried again when its worker dies (tasks must be idempotent).
+        elastic: the cluster adds nodes on demand, so that what it lacks now is waited for.
+        limits: times and tries.
+        times: `start_timeout_s`, `task_timeout_s` and `retries`, in place of `limits`.
 
     Raises:
         InputError: the cluster can never hold the workers.
@@ -248,18 +192,62 @@ def open_pool(
 
     from .fits import check_fits
 
+    names = {"start_timeout_s": "start_s", "task_timeout_s": "task_s", "retries": "retries"}
+    limits = limits or Limits(**{names[name]: value for name, value in times.items()})  # type: ignore[arg-type]
+    most = actors if most is None else most
     if actors < 1:
         raise InputError(f"cluster.evaluators.actors: must be at least 1, got {actors}")
-    check_fits([{"CPU": cpus, "GPU": gpus}] * actors, "cluster.evaluators")
-    options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
-    broker = ray.remote(Broker).options(num_cpus=0, max_concurrency=1000)
-    broker = broker.remote(factory, options, start_timeout_s, task_timeout_s, retries)
+    if most < actors:
+        raise InputError(f"cluster.evaluators.actors: max must be at least min ({actors}), got {most}")
+    bundle = {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+    if not elastic:
+        check_fits([{"CPU": cpus, "GPU": gpus}] * actors, "cluster.evaluators")
+    group = _reserve(bundle, actors, limits.start_s)
+    held = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
+    manning = Manning(ray.cloudpickle.dumps(ray.put(factory)), actors, most, held, group)
+    options = {"num_cpus": 0, "max_concurrency": MANY, "max_restarts": BROKER_RESTARTS, "max_task_retries": -1}
+    broker = ray.remote(Broker).options(**options, scheduling_strategy=here_only()).remote(manning, limits)
+    pool = RayPool(broker, actors, most, manning)
     try:
-        ray.get(broker.start.remote(actors), timeout=start_timeout_s + 60)
+        ray.get(broker.start.remote(), timeout=limits.start_s + 60)
     except ray.exceptions.RayError as error:
-        ray.kill(broker)
-        free = {kind: value for kind, value in ray.available_resources().items() if kind in ("CPU", "GPU")}
+        free = _free()
+        pool.close()
         cause = getattr(error, "cause", None) or error
         kind = TimeoutError if isinstance(cause, TimeoutError) else RuntimeError
         raise kind(f"cluster.evaluators: {cause}; free now: {free}") from None
-    return RayPool(broker, actors)
+    if pool.grows and elastic:
+        _ask_for(bundle, most)
+    return pool
+
+
+def _reserve(bundle: dict[str, float], count: int, limit_s: float) -> Any:
+    """The places of all workers that must start, spread over the nodes: all or none.
+
+    Raises:
+        TimeoutError: others hold them.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([bundle] * count, strategy="SPREAD")
+    if not group.wait(limit_s):
+        free = _free()
+        remove_placement_group(group)
+        needs = " and ".join(f"{amount:g} {kind}" for kind, amount in bundle.items())
+        said = f"{count} workers with {needs} each found no place within {limit_s:g} s; free now: {free}"
+        raise TimeoutError(f"cluster.evaluators: {said} of {len(ray.nodes())} nodes")
+    return group
+
+
+def _free() -> dict[str, float]:
+    import ray
+
+    return {kind: value for kind, value in ray.available_resources().items() if kind in ("CPU", "GPU")}
+
+
+def _ask_for(bundle: dict[str, float], count: int) -> None:
+    """Tell an autoscaler how many workers there may be; without one, nobody listens."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[bundle] * min(count, 10_000) if count else [])

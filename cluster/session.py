@@ -38,17 +38,33 @@ def machine_cpus() -> int:
     return usable if quota == "max" else max(1, min(usable, int(quota) // int(period)))
 
 
+def _refusal(error: Exception) -> str:
+    """Why a cluster was not joined, and the remedy; Ray says some of it in several lines."""
+    text = " ".join(str(error).split())
+    if "oken" in text or "nauthenticated" in text or "UNAUTHENTICATED" in text:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        return (
+            f"the cluster refuses this process (RAY_AUTH_MODE is {mode}); set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN to the cluster's, or RAY_AUTH_MODE=disabled if it has none"
+        )
+    if "ersion" in text:
+        return f"{text[:300]}; use the cluster's versions of Ray and Python"
+    where = "run on a node of the cluster (`ray start --address=...` makes this machine one)"
+    return f"no Ray cluster answers here ({text[:160]}); start one with `ray start --head`, {where}, or say local"
+
+
 @contextmanager
 def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None]:
     """Hold a Ray session open.
 
     Args:
         address: `local` starts a cluster of this machine alone and stops it at the end; `auto` joins the cluster that
-            this machine belongs to and leaves it running.
+            this machine is a node of and leaves it running; HOST:PORT does so with the one of several whose head
+            listens there. Authentication is the cluster's: RAY_AUTH_MODE and RAY_AUTH_TOKEN must be what it has.
         cpus: CPUs to offer when the cluster is started here; all usable ones by default.
 
     Raises:
-        InputError: `auto`, and no cluster runs here.
+        InputError: no such cluster runs here, it asks for another token, or its Ray or Python is of another version.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -73,11 +89,8 @@ def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None
     else:
         try:
             ray.init(address=address, **options)
-        except ConnectionError as error:
-            raise InputError(
-                f"cluster.address: {address}: no Ray cluster answers ({str(error).splitlines()[0]}); "
-                "start one with `ray start --head`, or say `address: local`"
-            ) from None
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise InputError(f"cluster.address: {address}: {_refusal(error)}") from None
     try:
         yield
     finally:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from .objective import Grader, ScorerFactory
-from .recipe import Recipe
+from .rundir import Run
+from .watch import PoolWatch
 
 if TYPE_CHECKING:
     from cluster.pool import RayPool
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 class Bench:
     """A Ray session and, in it, the pool of evaluator actors; a context manager that leaves neither behind."""
 
-    def __init__(self, recipe: Recipe, base: str, graders: Sequence[Grader]) -> None:
-        self._recipe = recipe
+    def __init__(self, run: Run, base: str, graders: Sequence[Grader]) -> None:
+        recipe = run.recipe
+        self._run, self._recipe = run, recipe
         self._factory = ScorerFactory(base, tuple(graders), recipe.export.dtype, recipe.cluster.evaluators.engine)
-        self._stack = ExitStack()
+        self._stack, self._held = ExitStack(), ExitStack()
         self._is_open = False
         self._pool: RayPool | None = None
 
@@ -45,32 +48,40 @@ class Bench:
             return
         spec = self._recipe.cluster
         self._stack.enter_context(session(spec.address))
-        actor = {"CPU": spec.evaluators.cpus, "GPU": spec.evaluators.gpus}
-        check_fits([actor] * spec.evaluators.actors, "cluster.evaluators")
-        worker = {"CPU": spec.trainers.cpus, "GPU": spec.trainers.gpus}
-        check_fits([worker] * spec.trainers.workers, "cluster.trainers")
+        if not spec.elastic:
+            actor = {"CPU": spec.evaluators.cpus, "GPU": spec.evaluators.gpus}
+            check_fits([actor] * spec.evaluators.actors.min, "cluster.evaluators")
+            worker = {"CPU": spec.trainers.cpus, "GPU": spec.trainers.gpus}
+            check_fits([worker] * spec.trainers.workers, "cluster.trainers")
         self._is_open = True
 
     def pool(self) -> RayPool:
         """The pool of evaluator actors, started on the first call."""
-        from cluster.pool import open_pool
-
-        from .searches import TASK_LIMIT_S
+        from cluster.pool import Limits, open_pool
 
         self.open()
         if self._pool is None:
-            actors = self._recipe.cluster.evaluators
+            spec = self._recipe.cluster
+            actors = spec.evaluators
+            factory = self._factory
+            if spec.files == "ship":
+                from cluster.files import open_files
+
+                factory = replace(factory, files=open_files())
             self._pool = open_pool(
-                self._factory,
-                actors=actors.actors,
+                factory,
+                actors=actors.actors.min,
+                most=actors.actors.max,
                 cpus=actors.cpus,
                 gpus=actors.gpus,
-                task_timeout_s=TASK_LIMIT_S,
+                elastic=spec.elastic,
+                limits=Limits(start_s=actors.start_timeout, task_s=actors.task_timeout),
             )
+            self._held.callback(self._pool.close)
+            self._held.enter_context(PoolWatch(self._run, self._pool))
         return self._pool
 
     def release(self) -> None:
         """Stop the evaluator actors: trainings need what they hold; the next `pool` starts them again."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        self._pool = None
+        self._held.close()

@@ -63,9 +63,10 @@ def run(
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="In place of the recipe's cluster.address.")
     ] = None,
+    elastic: Annotated[bool, typer.Option("--elastic", help="With --cluster: it adds nodes on demand.")] = False,
 ) -> None:
     """Check, train experts, search, confirm, export, report; run again to resume."""
-    _run(recipe, out, "run", fork, directory, cluster)
+    _run(recipe, out, "run", fork, directory, cluster, elastic)
 
 
 @app.command()
@@ -235,11 +236,15 @@ def methods() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE|RUN]", help="Look at its database, judges and log as well.")
+    ] = None,
+) -> None:
     """Print what this machine offers: all that a bug report needs."""
     from .doctor import findings
 
-    for line in findings():
+    for line in findings(path):
         typer.echo(line)
 
 
@@ -255,13 +260,14 @@ def _run(
     fork: Path | None = None,
     directory: Path | None = None,
     cluster: str | None = None,
+    elastic: bool = False,
 ) -> None:
     from .api import locate
     from .rundir import recipe_of
     from .unchanged import has_its_models
 
     plan, path = locate(recipe, out, directory)
-    plan = plan if cluster is None else plan.on(cluster)
+    plan = plan if cluster is None else plan.on(cluster, elastic=elastic or None)
     if until == "train" and has_its_models(plan, path):
         typer.echo(f"nothing to train: all models are in {path / 'experts'}")
         return

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from .history import machine
+from ._doctor import cluster, machine, run
+from .history import machine as facts_of_machine
 
 STALE_LOCK_S = 600.0
 
 
-def findings() -> Iterator[str]:
-    """Lines for a person: versions, resources, then warnings with their remedies."""
-    facts = machine()
+def findings(path: Path | None = None) -> Iterator[str]:
+    """Lines for a person: versions, resources, Ray, then warnings with their remedies. No secret is among them.
+
+    Args:
+        path: a recipe or a run whose database, judges and log are looked at as well.
+
+    Raises:
+        UserError: it is neither.
+    """
+    facts = facts_of_machine()
     yield f"system: {facts['system']}; Python {facts['python']}"
-    yield f"cpus: {facts['cpus']}; memory: {facts['memory_gib']} GiB; free disk here: {_free_gib():.0f} GiB"
+    yield from machine.lines()
     yield from (f"{name} {version}" for name, version in facts["versions"].items())
-    yield _gpus()
-    warnings = [*_foreign_packages(), *_stale_locks(), *_ray_token()]
+    yield from cluster.lines()
+    if path is not None:
+        yield from run.lines(path)
+    warnings = [*_foreign_packages(), *_stale_locks(), *machine.warnings(), *cluster.warnings()]
     yield from (f"warning: {warning}" for warning in warnings)
     if not warnings:
         yield "no known trouble found"
-
-
-def _free_gib() -> float:
-    return shutil.disk_usage(".").free / 2**30
-
-
-def _gpus() -> str:
-    import torch
-
-    count = torch.cuda.device_count()
-    names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
-    return f"gpus: {count}{' (' + names + ')' if names else ''}; torch {torch.__version__}"
 
 
 def _foreign_packages() -> Iterator[str]:
@@ -53,8 +50,3 @@ def _stale_locks() -> Iterator[str]:
     for lock in root.glob("**/lock"):
         if time.time() - lock.stat().st_mtime > STALE_LOCK_S:
             yield f"{lock} is older than {STALE_LOCK_S / 60:.0f} minutes; remove it if no extension is being built"
-
-
-def _ray_token() -> Iterator[str]:
-    if (Path.home() / ".ray" / "auth_token").exists() and "RAY_AUTH_MODE" not in os.environ:
-        yield "~/.ray/auth_token exists: `ray start` would ask for it; set RAY_AUTH_MODE to disabled or token"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from evaluators._stats import score_of
 from evaluators._types import Item, Score
 
+from .disk import patient
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -52,7 +54,11 @@ def scores_of(
 
 
 def write_items(folder: Path, point: str, split: str, results: Results, graders: Sequence[Grader]) -> None:
-    """Write one point's per-item results of the first items; atomic, overwriting what an earlier stage or try left."""
+    """Write one point's per-item results of the first items; atomic, overwriting what an earlier stage or try left.
+
+    Raises:
+        DiskFull: there was no room for it for too long.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -71,10 +77,18 @@ def write_items(folder: Path, point: str, split: str, results: Results, graders:
     )
     target = items_file(folder, point, split)
     partial = target.with_suffix(f".{os.getpid()}.part")
-    pq.write_table(table, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(target)
+
+    def write() -> None:
+        try:
+            pq.write_table(table, partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except OSError:
+            partial.unlink(missing_ok=True)  # half a file would keep the room that is missed
+            raise
+
+    patient(write, str(target))
 
 
 def joined(earlier: Results, later: Results) -> Results:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evaluators._types import Item
@@ -17,6 +17,7 @@ from mergers._spec import Merge
 if TYPE_CHECKING:
     import numpy as np
 
+    from cluster.files import Files
     from evaluators._engine import Engine
     from evaluators._types import Evaluator
     from mergers._execution.materialize import Materializer
@@ -78,18 +79,21 @@ class ScorerFactory:
         dtype: the type in which exports are written; the live model computes in it, so that an exported checkpoint
             scores what its candidate scored.
         engine: name of the engine.
+        files: how a node comes to checkpoints that it does not see; None: it sees them all.
     """
 
     base: str
     graders: tuple[Grader, ...]
     dtype: str
     engine: str = "transformers"
+    files: Files | None = None
 
     def __call__(self) -> Scorer:
         """Build the callable (in the actor's process)."""
         import mergefront  # noqa: F401  # its guard: a worker may see other packages than the driver
 
-        return Scorer(self)
+        files = self.files
+        return Scorer(self if files is None else replace(self, base=files.local(self.base)))
 
 
 class Scorer:
@@ -99,7 +103,7 @@ class Scorer:
         from evaluators._engines import load_engine
         from evaluators._schema import build
 
-        self._base = spec.base
+        self._base, self._files = spec.base, spec.files
         self._materializers: OrderedDict[tuple[str, ...], Materializer] = OrderedDict()
         self._engine = load_engine(spec.engine, spec.base, dtype=spec.dtype)
         self._weights = self._engine.weights()
@@ -135,7 +139,9 @@ class Scorer:
         from mergers._merge import Materializer, Sources
 
         if experts not in self._materializers:
-            self._materializers[experts] = Materializer(Sources(self._base, experts), self._weights)
+            files = self._files
+            paths = experts if files is None else tuple(files.local(path) for path in experts)
+            self._materializers[experts] = Materializer(Sources(self._base, paths), self._weights)
         self._materializers.move_to_end(experts)
         while len(self._materializers) > EXPERT_SETS:
             self._materializers.popitem(last=False)

@@ -57,7 +57,7 @@ def run_recipe(
             found = contamination.compare(recipe, contamination.items_of(graders))
             run.store.put("contamination", [asdict(one) for one in found])
         if until != "train" or experts.missing(models):
-            with Bench(recipe, str(models[0].path), graders) as bench:
+            with Bench(run, str(models[0].path), graders) as bench:
                 _make(run, known, graders, bench, hashes, display)
                 if until != "train":
                     compute(run, models, graders, bench, display, until)

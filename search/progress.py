@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from .disk import is_full
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -42,7 +44,11 @@ class Display:
         if console is not None:
             console.print(text, highlight=False, markup=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except OSError as error:
+                if not is_full(error):  # a log on a full disk: its line is written with a later one
+                    raise
 
     @contextmanager
     def bars(self) -> Iterator[Display]:

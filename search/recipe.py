@@ -223,8 +223,8 @@ class Recipe(Section):
         """Whether the file itself has this key; a default has no line."""
         return self._origin.path(path) in self._origin.document.lines
 
-    def on(self, address: str) -> Recipe:
-        """This recipe, to be run on another cluster.
+    def on(self, address: str, *, elastic: bool | None = None) -> Recipe:
+        """This recipe, to be run on another cluster; `elastic`: whether that one adds nodes on demand.
 
         Raises:
             UserError: no such address.
@@ -232,8 +232,11 @@ class Recipe(Section):
         try:
             ClusterSpec.model_validate({"address": address})
         except ValidationError as error:
-            raise UserError(Problem("", None, "--cluster", error.errors()[0]["msg"], address)) from None
-        return self.model_copy(update={"cluster": self.cluster.model_copy(update={"address": address})})
+            found = error.errors()[0]
+            remedy = str(found.get("ctx", {}).get("remedy", ""))
+            raise UserError(Problem("", None, "--cluster", found["msg"], address, remedy)) from None
+        changes = {"address": address, "elastic": self.cluster.elastic if elastic is None else elastic}
+        return self.model_copy(update={"cluster": self.cluster.model_copy(update=changes)})
 
     def fingerprint(self) -> str:
         """Hash (64 hex digits) of all that changes results: recipes with the same one may share a run directory.

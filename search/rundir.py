@@ -8,13 +8,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import journal
 from ._study.place import open_study, study_at
 from ._study.place import write_atomic as write_atomic
 from .errors import Problem, UserError
@@ -121,8 +121,7 @@ def read_run(path: Path) -> Iterator[Run]:
 
 def log(run: Run, event: str, **detail: Any) -> None:
     """Append a line to log.jsonl."""
-    with (run.path / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"at": time.time(), "event": event, **detail}, ensure_ascii=False) + "\n")
+    journal.write(run.path, event, **detail)
 
 
 def is_held(path: Path) -> bool:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 SEARCH_LIMIT_S = 14 * 24 * 3600.0
-TASK_LIMIT_S = 4 * 3600.0  # for one candidate on one worker; a worker that takes longer is replaced
 
 
 class SearchesFailed(RuntimeError):
@@ -105,9 +104,14 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
     """
     import ray
 
+    from cluster.pool import beside_the_driver
     from cluster.trials import run_trials
 
-    open_plans = share_workers(unfinished(run.store, plans), pool.size)
+    open_plans = share_workers(
+        unfinished(run.store, plans),
+        max(pool.size, 2 if pool.grows else 1),
+        task_s=run.recipe.cluster.evaluators.task_timeout,
+    )
     names = [plan.name for plan in open_plans]
     racing = standings(run.store, plans, names) if race_methods(run.recipe) and len(names) > 1 else None
     with display.bars():
@@ -127,7 +131,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             [{"index": index, "search": plan.name} for index, plan in enumerate(open_plans)],
             name="search",
             storage=fresh(run.scratch / "tune"),
-            resources=[{"CPU": 0.01}],
+            resources=[beside_the_driver()],  # no CPU of the workers; and any other node may be lost without a search
             concurrency=len(open_plans),
             on_report=live,
             on_result=ended,
@@ -159,7 +163,7 @@ def _lagged(run: Run, name: str, racing: Standings, display: Display) -> None:
     display.line(f"  {name}: stopped, {reason}; the others have its candidates")
 
 
-def share_workers(plans: Sequence[SearchPlan], workers: int) -> list[SearchPlan]:
+def share_workers(plans: Sequence[SearchPlan], workers: int, task_s: float = 4 * 3600.0) -> list[SearchPlan]:
     """The plans with their share of candidates under way: one more than the workers, over all searches together.
 
     So no worker waits for a search to think, and no search proposes much before it has seen the last results. What a
@@ -167,7 +171,7 @@ def share_workers(plans: Sequence[SearchPlan], workers: int) -> list[SearchPlan]
     for the same candidates as one that was not.
     """
     # A candidate may have to wait for all others that are under way, on one last worker.
-    limit_s = TASK_LIMIT_S * (workers + 1 + len(plans) + 1)
+    limit_s = task_s * (workers + 1 + len(plans) + 1)
     names, now = {plan.name for plan in plans}, time.time()
     return [
         replace(

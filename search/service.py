@@ -76,6 +76,7 @@ def progress(run: Path) -> dict[str, Any] | None:
     """How far a run has come: the stage under way, points scored, models trained."""
     from .recipe import ExistingExpert
     from .rundir import is_run, read_run
+    from .watch import POOL, SHOWN, failed
 
     if not is_run(run):
         return None
@@ -87,6 +88,7 @@ def progress(run: Path) -> dict[str, Any] | None:
         totals = store.totals()
         stages = [event["name"] for event in store.events("stage")]
         finished = bool(store.events("finished"))
+        pool, failures = store.get(POOL), failed(store)
     trained = _trained(run / "experts")
     share = 1.0 if finished else min(1.0, totals.turns / of)
     return {
@@ -96,6 +98,8 @@ def progress(run: Path) -> dict[str, Any] | None:
         "trained": min(trained, to_train),
         "to_train": to_train,
         "share": round(share, 4),
+        "pool": None if finished or pool is None else {name: pool[name] for name in SHOWN},
+        "failures": failures,
     }
 
 
@@ -127,9 +131,9 @@ def busy(run: Path) -> bool:
     return is_held(run)
 
 
-def run_command(recipe: Path, directory: str, run: Path) -> tuple[str, ...]:
+def run_command(recipe: Path, directory: str, run: Path, elastic: bool) -> tuple[str, ...]:
     """Carry a recipe out on the cluster that the process belongs to."""
-    options = ("--directory", directory, "--cluster", AUTO)
+    options = ("--directory", directory, "--cluster", AUTO, *(("--elastic",) if elastic else ()))
     return (*_program(), "run", str(recipe), "--out", str(run), *options)
 
 

@@ -19,7 +19,7 @@ from cluster.pool import Outcome, Pool
 from evaluators._types import Score
 from mergers._spec import Merge
 
-from . import aggregates, finals, items
+from . import aggregates, finals, items, journal
 from ._recipe.constraints import Constraint
 from ._space.stored import to_json
 from ._study.loop import Search, SearchFailed, drive
@@ -33,7 +33,7 @@ from .samplers._optuna import to_unit
 from .space import Space
 from .staging import Stages
 from .stopping import Rules, Stop
-from .store import Scores, Store
+from .store import Point, Scores, Store
 from .uncertainty import layouts_of, objectives_of
 
 if TYPE_CHECKING:
@@ -137,8 +137,16 @@ def run_search(
         f"space.{plan.name}", {dimension.name: [dimension.low, dimension.high] for dimension in plan.space.dimensions}
     )
     store.start_clock()
-    share = _share(plan, store)
-    return drive(search, pool, plan.rules, in_flight=share, timeout_s=plan.candidate_timeout_s, report=report)
+    share = _share(plan, pool, store)
+    return drive(
+        search,
+        pool,
+        plan.rules,
+        in_flight=share,
+        timeout_s=plan.candidate_timeout_s,
+        report=report,
+        ended=_journal(plan),
+    )
 
 
 def observation_of(plan: SearchPlan, scores: Scores) -> Observation:
@@ -165,15 +173,39 @@ def _orders(plan: SearchPlan) -> tuple[tuple[float, ...], ...]:
     return tuple(found)
 
 
-def _share(plan: SearchPlan, store: Store) -> Callable[[], int]:
+def _journal(plan: SearchPlan) -> Callable[[Point, Advance], None]:
+    """A line of the run's log for each candidate."""
+
+    def ended(point: Point, found: Advance) -> None:
+        outcome = found.outcome
+        journal.write(
+            plan.items.parent,
+            "candidate",
+            search=plan.name,
+            candidate=point.id,
+            key=point.key,
+            state=found.state if outcome.error is None else "FAILED",
+            seconds=round(outcome.seconds, 3),
+            tokens=found.tokens or None,
+            error=outcome.error,
+            trace=outcome.trace or None,
+        )
+
+    return ended
+
+
+def _share(plan: SearchPlan, pool: Pool, store: Store) -> Callable[[], int]:
     """How many candidates the search may have under way now, rounded up; the part of one that ended is the others'."""
 
     def share() -> int:
+        in_flight = plan.in_flight
+        if pool.grows:
+            in_flight = max(in_flight, pool.size + 1)
         if not plan.beside:
-            return plan.in_flight
+            return in_flight
         events = [*store.events("stopped"), *store.events("gave up")]
         ended = {event["search"] for event in events if event["at"] >= plan.since}
-        return -(-plan.in_flight // (1 + sum(name not in ended for name in plan.beside)))
+        return -(-in_flight // (1 + sum(name not in ended for name in plan.beside)))
 
     return share
 

@@ -79,8 +79,8 @@ class Domain:
         progress: run directory -> JSON object with `stage`, `scored`, `of`; None before the run exists.
         front: run directory -> the front document; None before anything was scored.
         busy: run directory -> whether a process of an earlier attempt still works on it.
-        run_command: (recipe file, directory of relative paths, run directory) -> arguments that carry the recipe out
-            on the cluster that the process belongs to.
+        run_command: (recipe file, directory of relative paths, run directory, whether the cluster adds nodes on
+            demand) -> arguments that carry the recipe out on the cluster that the process belongs to.
         export_command: (run directory, point, directory to make) -> arguments that export a point.
     """
 
@@ -88,5 +88,5 @@ class Domain:
     progress: Callable[[Path], dict[str, Any] | None]
     front: Callable[[Path], dict[str, Any] | None]
     busy: Callable[[Path], bool]
-    run_command: Callable[[Path, str, Path], tuple[str, ...]]
+    run_command: Callable[[Path, str, Path, bool], tuple[str, ...]]
     export_command: Callable[[Path, str, Path], tuple[str, ...]]

@@ -28,7 +28,7 @@ def launch(job: Job, settings: Settings, domain: Domain, ray: RayJobs) -> None:
     partial = recipe.with_name(".recipe.part")
     partial.write_text(job.recipe, encoding="utf-8", newline="")
     partial.replace(recipe)
-    command = domain.run_command(recipe, job.directory, folder / "run")
+    command = domain.run_command(recipe, job.directory, folder / "run", settings.elastic)
     ray.submit(job.submission, _shell(command, folder / LOG), _environment(job))
 
 

@@ -56,6 +56,10 @@ class Progress(BaseModel):
     trained: int = 0
     to_train: int = 0
     share: float = 0.0
+    pool: dict[str, float | None] | None = Field(
+        None, description="evaluator actors, candidates that wait, candidates per minute, utilisation, losses so far"
+    )
+    failures: dict[str, int] = Field({}, description="failed candidates by cause")
 
 
 class JobShown(BaseModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import socket
 import sys
@@ -18,10 +17,10 @@ from . import head, tokens
 from .database import claim, open_database
 from .domain import Domain, Permits
 from .guard import LOOPBACK
+from .logbook import open_log
 from .settings import Settings
 
 DRAIN_S = 5
-FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def serve(settings: Settings, permits: Permits, domain: Domain) -> None:
@@ -41,8 +40,7 @@ def serve(settings: Settings, permits: Permits, domain: Domain) -> None:
     with _alone(settings), _listening(settings) as listener:
         engine = open_database(settings.url)
         held = claim(engine)
-        logging.basicConfig(level=logging.INFO, format=FORMAT, stream=sys.stderr)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        open_log(settings.state)
         _announce(settings, engine, listener.getsockname()[1])
         app = create_app(settings, permits, engine, domain, version("mergefront"))
         config = uvicorn.Config(

@@ -6,6 +6,7 @@ kill goes on where the old one was. One supervisor works on a state directory at
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -95,6 +96,7 @@ class Supervisor:
         if job.state == CANCELLING:
             if found is None or found.ended:
                 self._read_progress(job)
+                self._metrics.ended(job.id)
                 store.change(self._engine, job, "CANCELLED", "cancelled while it ran; `mergefront run` goes on with it")
             else:
                 ray.stop(job.submission)
@@ -111,8 +113,10 @@ class Supervisor:
 
     def _ended(self, job: Job, found: Outcome) -> None:
         self._read_progress(job)
+        self._metrics.ended(job.id)
         if found.status == "SUCCEEDED":
             store.change(self._engine, job, DONE)
+            LOG.info("job %s is done", job.id, extra={"job": job.id, "attempt": job.attempt})
             return
         said = last_line(self._settings.job(job.id) / "log.txt")
         if found.exit_code == BAD_INPUT:
@@ -126,16 +130,18 @@ class Supervisor:
 
     def _again(self, job: Job, cause: str, reason: str) -> None:
         """Back into the queue after a pause, or FAILED at the limit."""
+        self._metrics.ended(job.id)
         self._metrics.failures.labels(cause).inc()
         limits = self._settings.limits
         if job.attempt >= limits.attempts:
             remedy = f"that was attempt {job.attempt} of {limits.attempts}; submit it again to go on"
             store.change(self._engine, job, FAILED, f"{reason}; {remedy}")
+            LOG.info("job %s failed: %s", job.id, reason, extra={"job": job.id, "cause": cause})
             return
         pause = limits.pause_s * 2 ** (job.attempt - 1)
         text = f"attempt {job.attempt} of {limits.attempts} ended: {reason}; what ran is kept"
         store.change(self._engine, job, QUEUED, text, not_before=time.time() + pause)
-        LOG.info("job %s: %s", job.id, text)
+        LOG.info("job %s: %s", job.id, text, extra={"job": job.id, "attempt": job.attempt, "cause": cause})
 
     def _start_what_fits(self, ray: RayJobs, total: tuple[float, float]) -> None:
         queued = store.jobs(self._engine, states=(QUEUED,))
@@ -161,19 +167,25 @@ class Supervisor:
     def _launch(self, job: Job, ray: RayJobs) -> None:
         try:
             launch(job, self._settings, self._domain, ray)
-            LOG.info("job %s: attempt %d submitted as %s", job.id, job.attempt, job.submission)
-        except (Rejected, OSError) as error:
+            ids = {"job": job.id, "attempt": job.attempt}
+            LOG.info("job %s: attempt %d submitted as %s", job.id, job.attempt, job.submission, extra=ids)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self._again(job, "not started", str(error))
+                return
+            # No attempt is spent: it is STARTING, and launched again by the next step.
+            LOG.error("job %s: no room in %s to start it", job.id, self._settings.state, extra={"job": job.id})
+        except Rejected as error:
             self._again(job, "not started", str(error))
 
     def _read_progress(self, job: Job) -> None:
         try:
             found = self._reader.call(self._domain.progress, self._run(job), limit_s=READ_S)
         except Exception as error:  # what a half-written run says is not worth a job
-            LOG.warning("job %s: progress cannot be read: %s", job.id, error)
+            LOG.warning("job %s: progress cannot be read: %s", job.id, error, extra={"job": job.id})
             return
         if found is not None and found != job.progress:
-            before = int(job.progress.get("scored", 0))
-            self._metrics.scored.inc(max(0, int(found["scored"]) - before))
+            self._metrics.progress(job.id, dict(job.progress), found)
             store.keep_progress(self._engine, job, found)
 
     def _run(self, job: Job) -> Path:

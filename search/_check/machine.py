@@ -45,8 +45,8 @@ def needs(recipe: Recipe, parameters: int) -> Needs:
     made = sum(isinstance(model, (MergedExpert, FrontPick)) for model in models)
     resumable = ADAM_BYTES * parameters if any(model.save_every for model in trained) else 0
     return Needs(
-        search_cpus=actors.actors * actors.cpus + SEARCH_CPUS,
-        search_gpus=actors.actors * actors.gpus,
+        search_cpus=actors.actors.min * actors.cpus + SEARCH_CPUS,
+        search_gpus=actors.actors.min * actors.gpus,
         training_cpus=workers.workers * workers.cpus if trained else 0.0,
         training_gpus=workers.workers * workers.gpus if trained else 0.0,
         actor_bytes=dtype * parameters,
@@ -68,7 +68,7 @@ def problems(recipe: Recipe, needs: Needs) -> tuple[Problem, ...]:
     if recipe.cluster.address != "local":
         return ()
     actors = recipe.cluster.evaluators
-    share = f"{actors.actors} actors"
+    share = f"{actors.actors.min} actors"
     group = f"{trainers.workers} workers"
     search, training = ("cluster", "evaluators"), ("cluster", "trainers")
     cpus = machine_cpus()
@@ -80,7 +80,7 @@ def problems(recipe: Recipe, needs: Needs) -> tuple[Problem, ...]:
         found += _short(recipe, (*training, "gpus"), f"{group} x {trainers.gpus:g}", "GPUs", needs.training_gpus, gpus)
     memory = machine_memory()
     if not needs.search_gpus:
-        held = needs.actor_bytes * actors.actors
+        held = needs.actor_bytes * actors.actors.min
         found += _short_memory(recipe, (*search, "actors"), f"{share} with a model each", held, memory)
     if not needs.training_gpus:
         what = f"one training (ZeRO {trainers.zero}, {group})"

@@ -82,7 +82,7 @@ def _in_full(recipe: Recipe, label: str, stated: Mapping[str, Any], directory: P
         full["cache"] = _path(directory, stated["cache"])
     concurrency = stated.get("concurrency", 8)
     if isinstance(concurrency, int):
-        full["concurrency"] = max(1, concurrency // recipe.cluster.evaluators.actors)
+        full["concurrency"] = max(1, concurrency // recipe.cluster.evaluators.actors.min)
     return full
 
 

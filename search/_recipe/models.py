@@ -5,6 +5,7 @@ Values that later versions will accept are read in full and refused with "not av
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -12,8 +13,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from search import aggregates
-from search._recipe.fields import Size, Text, as_list, flag, number, one_of, plugin, refusal, tuple_of, whole
+from search._recipe.fields import (
+    Size,
+    Text,
+    as_list,
+    flag,
+    number,
+    one_of,
+    plugin,
+    refusal,
+    tuple_of,
+    whole,
+    whole_number,
+)
 from search.errors import suggestion
+from search.stopping import RuleError, duration
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 COLUMNS = (
@@ -102,20 +116,62 @@ class EvaluatorSpec(Section):
     optimise_on: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = ()
 
 
+_ACTORS = "write a number of processes, auto, or {min: 1, max: 8}"
+
+
+class ActorRange(Section):
+    """At least `min` evaluator actors, more up to `max` while candidates wait and a node has room."""
+
+    min: Annotated[int, whole(1, 10**5, _ACTORS)] = 1
+    max: Annotated[int, whole(1, 10**5, _ACTORS)] = 10**5
+
+    def __str__(self) -> str:
+        """`2`, `1 to 8` or `1 or more`."""
+        if self.max == self.min:
+            return str(self.min)
+        return f"{self.min} to {self.max}" if self.max < 10**5 else f"{self.min} or more"
+
+    @model_validator(mode="after")
+    def _is_range(self) -> ActorRange:
+        if self.max < self.min:
+            raise refusal("max must be at least min", "swap them", value=f"min {self.min}, max {self.max}")
+        return self
+
+
+def _as_range(value: Any) -> Any:
+    if value == "auto":
+        return {}
+    if isinstance(value, Mapping | ActorRange):
+        return value
+    count = whole_number(value, 1, 10**5, _ACTORS)
+    return {"min": count, "max": count}
+
+
+def _seconds(value: Any) -> float:
+    try:
+        return duration(value)
+    except RuleError as error:
+        raise refusal(error.rule, error.remedy) from None
+
+
 class EvaluatorActors(Section):
     """Processes that score candidates, and what each holds.
 
     Attributes:
-        actors: how many.
+        actors: how many; `auto` for as many as the cluster has room for, whatever it becomes; or a range.
         cpus: of each; below a whole number leaves room for the search itself.
         gpus: of each; 0 = none, 0.5 = two actors share one.
         engine: what runs the model.
+        task_timeout: seconds (or a text such as 2h) for one candidate; an actor that takes longer is replaced.
+        start_timeout: seconds for an actor to load the base, and for the cluster to have a place for it.
     """
 
-    actors: Annotated[int, whole(1, 10**5, "write a number of processes")] = 1
+    actors: Annotated[ActorRange, BeforeValidator(_as_range)] = ActorRange(min=1, max=1)
     cpus: Annotated[float, number(0, remedy="write a number of CPUs", open_low=True)] = 0.9
     gpus: Annotated[float, number(0, remedy="write a number of GPUs, 0 for none")] = 0.0
     engine: Annotated[Literal["transformers", "vllm"], one_of("transformers", "vllm", what="engine")] = "transformers"
+    task_timeout: Annotated[float, BeforeValidator(_seconds)] = 4 * 3600.0
+    start_timeout: Annotated[float, BeforeValidator(_seconds)] = 1200.0
 
 
 class TrainerWorkers(Section):
@@ -154,13 +210,38 @@ class TrainerWorkers(Section):
         return self
 
 
-class ClusterSpec(Section):
-    """Where things run: `local` starts Ray on this machine alone, `auto` joins the cluster it belongs to."""
+_HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
 
-    address: Annotated[
-        Literal["local", "auto"],
-        one_of("local", "auto", later_pattern=r"ray://.+|[\w.-]+:\d+|https?://.+", what="cluster address"),
-    ] = "local"
+
+def _address(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    found = _HOST.fullmatch(text)
+    if text in ("local", "auto") or (found and 0 < int(found[1]) < 2**16):
+        return text
+    if text.startswith("ray://"):
+        rule = "Ray Client cannot carry a run (Ray Tune and the run directory would be on two machines)"
+        raise refusal(rule, "run on a node of the cluster with `address: auto`, or submit to `mergefront serve`")
+    if text.startswith(("http://", "https://")):
+        remedy = f"`mergefront serve --cluster {text}` submits there; on one of its nodes write `address: auto`"
+        raise refusal("is the address of a dashboard, which takes jobs and no drivers", remedy)
+    raise refusal("must be local, auto or HOST:PORT of a cluster that this machine is a node of", "write auto")
+
+
+class ClusterSpec(Section):
+    """Where things run.
+
+    Attributes:
+        address: `local` starts Ray on this machine alone, `auto` joins the cluster it belongs to, HOST:PORT (of the
+            head) the one of several that is meant.
+        elastic: the cluster adds nodes on demand, so what it has now limits nothing.
+        files: `shared`: every node sees base and experts under the same paths; `ship`: a node that does not, or sees
+            others there, gets them from the driver, once.
+        evaluators, trainers: processes.
+    """
+
+    address: Annotated[str, BeforeValidator(_address)] = "local"
+    elastic: Annotated[bool, flag()] = False
+    files: Annotated[Literal["shared", "ship"], one_of("shared", "ship", what="files")] = "shared"
     evaluators: EvaluatorActors = Field(default_factory=EvaluatorActors)
     trainers: TrainerWorkers = Field(default_factory=TrainerWorkers)
 

@@ -47,6 +47,11 @@ class CallerPool:
         """Always 1."""
         return 1
 
+    @property
+    def grows(self) -> bool:
+        """Never."""
+        return False
+
     def submit(self, ticket: Hashable, task: Any) -> None:
         """Queue a task."""
         self._queue.append((ticket, task))

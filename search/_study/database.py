@@ -21,7 +21,7 @@ MEMORY = "sqlite://"
 DEFAULT_SCHEMA = "mergefront"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_SQLITE_PASSES = ("locked", "busy", "disk i/o", "unable to open")
+_SQLITE_PASSES = ("locked", "busy", "disk i/o", "unable to open", "disk is full")
 # Connection lost, administrator's shutdown, no resources, deadlock or serialization, lock not available.
 _SQLSTATES_PASS = ("08", "57P", "53", "40", "55P03")
 _POSTGRESQL: dict[str, Any] = {

@@ -279,6 +279,7 @@ def drive(
     in_flight: Callable[[], int],
     timeout_s: float,
     report: Callable[[Mapping[str, float]], None] = lambda _: None,
+    ended: Callable[[Point, Advance], None] = lambda _point, _ended: None,
 ) -> Stop | None:
     """Run a search until a rule ends it; the rule, recorded as an event; None when a later driver took the study over.
 
@@ -289,6 +290,7 @@ def drive(
         in_flight: how many candidates may be under way at the same time, now.
         timeout_s: longest wait for any of them.
         report: told `Search.progress` after every candidate.
+        ended: told how each candidate ended, once that is recorded.
 
     Raises:
         SearchFailed: ten candidates in a row failed.
@@ -343,6 +345,7 @@ def drive(
                 continue
             if not search.record(asked, point, step):
                 return None
+            ended(point, step)
             report(search.progress())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cluster._crew import Limits
 from cluster._errors import InputError
 from cluster.fits import check_fits
 from cluster.local import LocalPool
@@ -37,6 +38,16 @@ def factory() -> Callable[[Any], Any]:
         if isinstance(task, str):
             raise ValueError(f"cannot double {task!r}\nsecond line")
         return 2 * task
+
+    return call
+
+
+def napping() -> Callable[[Any], Any]:
+    """Answers with the task itself, a moment later."""
+
+    def call(task: Any) -> Any:
+        time.sleep(0.3)
+        return task
 
     return call
 
@@ -120,6 +131,64 @@ def test_a_worker_that_hangs_is_replaced(ray_session: None) -> None:
         pool.close()
 
 
+def test_a_worker_that_does_not_answer_is_found_and_its_task_tried_again(ray_session: None) -> None:
+    pool = open_pool(factory, actors=1, cpus=0.5, limits=Limits(start_s=60, ping_every_s=0.1, ping_s=5))
+    try:
+        first = pool.worker_pids()
+        os.kill(first[0], signal.SIGSTOP)
+        pool.submit(9, 9)
+        assert drain(pool, 1)[9].value == 18
+        assert pool.worker_pids() != first
+        stats = pool.stats()
+        assert (stats["lost_workers"], stats["lost_nodes"]) == (1, 0)
+        assert [event["event"] for event in stats["events"]] == ["worker started", "worker lost", "worker started"]
+        assert stats["events"][1]["reason"] == "did not answer for 5 s"
+        assert not pool.stats()["events"], "events are told once"
+    finally:
+        pool.close()
+
+
+def test_a_broker_that_dies_is_replaced_and_its_tasks_begin_again(ray_session: None) -> None:
+    pool = open_pool(napping, actors=2, cpus=0.5, start_timeout_s=60)
+    try:
+        for task in range(6):
+            pool.submit(task, task)
+        outcomes = drain(pool, 1)
+        os.kill(pool.broker_pid(), signal.SIGKILL)
+        while found := pool.collect(120):
+            outcomes |= {outcome.ticket: outcome for outcome in found}
+        assert len(outcomes) == 6
+        assert all(outcome.value == ticket for ticket, outcome in outcomes.items())
+    finally:
+        pool.close()
+
+
+def test_a_pool_grows_while_tasks_wait_and_gives_back_what_it_took(ray_session: None) -> None:
+    import ray
+
+    pool = open_pool(napping, actors=1, most=8, cpus=0.9, limits=Limits(start_s=60, idle_s=1))
+    try:
+        assert pool.grows
+        for task in range(100):
+            pool.submit(task, task)
+        done = 0
+        while pool.stats()["workers"] < 2:  # two fit on two CPUs
+            done += len(pool.collect(60))
+        assert done < 100, "it never grew"
+        while done < 100:
+            done += len(pool.collect(60))
+        deadline = time.monotonic() + 60
+        while pool.stats()["workers"] > 1 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert pool.stats()["workers"] == 1
+    finally:
+        pool.close()
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2
+
+
 def test_waiting_has_a_limit(ray_session: None) -> None:
     pool = open_pool(factory, actors=1, cpus=0.5, start_timeout_s=60)
     try:
@@ -144,13 +213,13 @@ def test_when_no_worker_can_be_replaced_tasks_end_with_the_reason(ray_session: N
         flag.touch()
         return factory()
 
-    pool = open_pool(once, actors=1, cpus=0.5, start_timeout_s=60)
+    pool = open_pool(once, actors=1, cpus=0.5, limits=Limits(start_s=60, patience_s=0.2))
     try:
         pool.submit("mortal", "die")
         pool.submit(7, 7)
         outcomes = drain(pool, 2)
         assert {outcome.error for outcome in outcomes.values()} == {
-            "no worker is left: a worker could not start: RuntimeError: the disk with the model is gone"
+            "Unavailable: no worker is left: a worker could not start: RuntimeError: the disk with the model is gone"
         }
     finally:
         pool.close()
@@ -163,13 +232,15 @@ def test_what_can_never_be_given_is_refused_at_once(ray_session: None) -> None:
     assert time.monotonic() - start < 5
     with pytest.raises(InputError, match="at least 1, got 0"):
         open_pool(factory, actors=0, cpus=0.9)
+    with pytest.raises(InputError, match=r"max must be at least min \(2\), got 1"):
+        open_pool(factory, actors=2, most=1, cpus=0.9)
     check_fits([{"CPU": 1.0}, {"CPU": 1.0}], "two")
 
 
 def test_what_is_taken_by_others_times_out_with_what_is_free(ray_session: None) -> None:
     holder = open_pool(factory, actors=1, cpus=1.5, start_timeout_s=60)
     try:
-        with pytest.raises(TimeoutError, match=r"a worker did not start within 3 s; free now: \{'CPU': 0.5"):
+        with pytest.raises(TimeoutError, match=r"1 CPU each found no place within 3 s; free now: \{'CPU': 0.5"):
             open_pool(factory, actors=1, cpus=1.0, start_timeout_s=3)
     finally:
         holder.close()

