@@ -38,6 +38,16 @@ def machine_cpus() -> int:
     return usable if quota == "max" else max(1, min(usable, int(quota) // int(period)))
 
 
+def driver_node() -> str:
+    """The resource that only this process's node has, whole: asked for, it keeps work here, beside the run's database.
+
+    A SQLite file that processes of several machines write over a network loses rows.
+    """
+    import ray
+
+    return f"node:{ray.util.get_node_ip_address()}"
+
+
 @contextmanager
 def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None]:
     """Hold a Ray session open.

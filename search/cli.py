@@ -16,6 +16,7 @@ import typer
 
 from cluster import commands as service_commands
 
+from .deploy_commands import deploy
 from .service_commands import serve, token
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -246,6 +247,7 @@ def doctor() -> None:
 app.command()(serve)
 service_commands.add(app)
 app.add_typer(token, name="token")
+app.add_typer(deploy, name="deploy")
 
 
 def _run(

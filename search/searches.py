@@ -104,6 +104,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
     """
     import ray
 
+    from cluster.session import driver_node
     from cluster.trials import run_trials
 
     open_plans = share_workers(unfinished(run.store, plans), pool.size)
@@ -126,7 +127,7 @@ def search_under_tune(run: Run, plans: Sequence[SearchPlan], pool: Pool, display
             [{"index": index, "search": plan.name} for index, plan in enumerate(open_plans)],
             name="search",
             storage=fresh(run.scratch / "tune"),
-            resources=[{"CPU": 0.01}],
+            resources=[{"CPU": 0.01, driver_node(): 0.001}],
             concurrency=len(open_plans),
             on_report=live,
             on_result=ended,
