@@ -1,4 +1,4 @@
-"""`srun` and `scontrol` for a machine without Slurm: every node of the allocation is this machine, processes are real."""
+"""`srun` and `scontrol` where there is no Slurm: every node is this machine, and the processes are real."""
 
 from __future__ import annotations
 

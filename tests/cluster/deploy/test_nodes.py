@@ -69,7 +69,7 @@ def test_an_image_whose_name_says_that_it_lacks_something(kind: str, image: str,
     if fits:
         check_image(job(CPU.groups[0], kind=kind), image)
     else:
-        with pytest.raises(InputError, match="^--image: the recipe"):
+        with pytest.raises(InputError, match=r"^--image: the recipe"):
             check_image(job(CPU.groups[0], kind=kind), image)
 
 
