@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,13 @@ from .scoring import Target, confirm, score_models
 
 
 def run_recipe(
-    recipe: Recipe, out: Path, display: Display, *, until: str = "run", fork: Path | None = None
+    recipe: Recipe,
+    out: Path,
+    display: Display,
+    *,
+    until: str = "run",
+    fork: Path | None = None,
+    milestone: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Carry a recipe out, or go on where an earlier process stopped; the front document at the end.
 
@@ -34,6 +40,7 @@ def run_recipe(
         display: where progress is shown.
         until: `train` ends when the models exist, `search` when the candidates are scored, `run` does everything.
         fork: run directory whose experts and scores are taken over as far as they are still valid.
+        milestone: called when a stage has ended.
 
     Raises:
         UserError, InputError: bad input; exit status 2.
@@ -41,7 +48,7 @@ def run_recipe(
     """
     graders = load_graders(recipe)
     hashes = experts.input_hashes(recipe) | grader_hashes(graders)
-    with open_run(recipe, out, hashes) as run:
+    with open_run(recipe, out, hashes, milestone) as run:
         models = experts.models(recipe, run.experts, hashes)
         if fork is not None:
             display.line(f"fork of {fork}: {forking.fork(run, models, hashes, fork)}")
@@ -167,3 +174,4 @@ def _stage(run: Run, display: Display, name: str, what: str) -> Iterator[None]:
     seconds = time.perf_counter() - start
     run.store.log("stage", name=name, seconds=seconds)
     log(run, "stage", name=name, seconds=seconds)
+    run.milestone()

@@ -17,11 +17,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
+from cluster._errors import InputError
+from cluster.storage import urls
 from search import aggregates
 from search._recipe import yaml_text
 from search._recipe.constraints import Constraint
 from search._recipe.factors import FactorError, grid_of
-from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, refusal, tuple_of
+from search._recipe.fields import Language, Name, Seed, Text, at_least_one, refusal, tuple_of
 from search._recipe.judges import JudgeSpec, with_judges
 from search._recipe.judges import problems as judge_problems
 from search._recipe.lock import fingerprint
@@ -67,7 +69,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?")
 
 def _storage(value: Any) -> Any:
     if isinstance(value, str) and "://" in value:
-        raise not_yet("storage on a URL", "name a directory")
+        try:
+            return str(urls.parse(value))
+        except InputError as error:
+            raise refusal(str(error), value=None) from None
     if not isinstance(value, str) or not value.strip():
         raise refusal("must be a directory", "write a path such as runs/my-run")
     return value
@@ -95,7 +100,7 @@ class Recipe(Section):
         evaluators: named scores.
         judges: named models behind endpoints that evaluators ask (`docs/judges.md`).
         search, cluster, export: see their sections.
-        storage: the run directory when the command line names none, relative to the recipe.
+        storage: the run directory when the command line names none, relative to the recipe; or a URL in a bucket.
         database: "sqlite" = a file in the run directory; or postgresql://USER@HOST/DATABASE, of which the run takes a
             schema of its own.
     """

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,12 @@ from .store import SCHEMA_VERSION, Store
 
 @dataclass(frozen=True)
 class Run:
-    """An open run directory: `path`, its `recipe`, and its database."""
+    """An open run directory: `path`, its `recipe`, and its database; `milestone` is told when a stage has ended."""
 
     path: Path
     recipe: Recipe
     store: Store
+    milestone: Callable[[], None] = lambda: None
 
     @property
     def items(self) -> Path:
@@ -68,13 +69,16 @@ def recipe_of(path: Path) -> Recipe:
 
 
 @contextmanager
-def open_run(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe, path: Path, contents: Mapping[str, str], milestone: Callable[[], None] = lambda: None
+) -> Iterator[Run]:
     """Make or reopen a run directory and hold it until the end; the lock dies with this process.
 
     Args:
         recipe: of the run; `search.check` has accepted it for `path`.
         path: the directory.
         contents: name of each input (base, data file) -> its content hash.
+        milestone: called when a stage has ended.
 
     Raises:
         UserError: another process works on it, an input has changed since the run began, or its database cannot be
@@ -91,7 +95,7 @@ def open_run(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> Iterato
             for folder in ("items", "experts", "exports"):
                 (path / folder).mkdir(exist_ok=True)
             store.take_over()
-            yield Run(path, recipe, store)
+            yield Run(path, recipe, store, milestone)
         finally:
             store.close()
 

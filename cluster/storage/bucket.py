@@ -199,6 +199,8 @@ class Bucket:
         if isinstance(error, PermissionError) or type(error).__name__ in _DENIED:
             told = f"{self.url}: access is denied ({_cause(error)})"
             return InputError(f"{told}; check the credentials that the cloud's own tools use, and their rights")
+        if _passes(error):
+            return InputError(f"{self.url}: does not answer ({_cause(error)}); check the endpoint and the network")
         return InputError(f"{self.url}: cannot be used ({_cause(error)})")
 
 

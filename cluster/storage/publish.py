@@ -65,7 +65,7 @@ def _stored(bucket: Bucket, path: Path, hashes: Hashes, name: str, there: set[st
         return entry
     if entry.size > 64 * 2**20:  # checkpoints, which appear whole and are not written to again
         return _send(bucket, path, entry, there)
-    still = work / "copy"
+    still = work / "sending"
     shutil.copyfile(path, still)
     try:
         return _send(bucket, still, file_entry(still), there)
