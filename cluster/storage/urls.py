@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def file_system(url: Url) -> Any:
     try:
         import fsspec
 
+        importlib.import_module(package)
         return fsspec.filesystem(url.scheme, **options)
     except ImportError:
         raise InputError(f"{url}: {url.scheme}:// needs {package}; pip install 'mergefront[{extra}]'") from None
