@@ -64,17 +64,22 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     from . import export as exporting
     from .document import front_document
     from .experts import input_hashes, models
-    from .place import read_place
+    from .place import read_place, with_exports
     from .rundir import read_run
 
-    with read_place(run) as path, read_run(path) as opened:
+    with read_place(run, with_exports) as path, read_run(path) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         wanted = exporting.resolve_picks(document, picks)
-        known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
         targets = {name: Path(out) if len(wanted) == 1 else Path(out) / name.lstrip("#") for name in wanted}
-        for name, point in wanted.items():
-            exporting.export(opened, known, document, point, targets[name])
-        return tuple(targets.values())
+        # A run that ran elsewhere: what it exported needs no base here.
+        copied = [name for name, point in wanted.items() if exporting.copied(opened, point, targets[name])]
+    if len(copied) < len(wanted):
+        with read_place(run) as path, read_run(path) as opened:
+            known = models(opened.recipe, opened.experts, input_hashes(opened.recipe))
+            for name, point in wanted.items():
+                if name not in copied:
+                    exporting.export(opened, known, document, point, targets[name])
+    return tuple(targets.values())
 
 
 def report(run: str | Path) -> tuple[Path, Path]:

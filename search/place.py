@@ -140,6 +140,11 @@ def without_weights(name: str) -> bool:
     return not name.endswith(".safetensors") and not name.startswith("exports/")
 
 
+def with_exports(name: str) -> bool:
+    """What a finished run hands out."""
+    return not name.startswith("experts/") or not name.endswith(".safetensors")
+
+
 @contextmanager
 def named_by_url(url: str) -> Iterator[Callable[[Path], None]]:
     """Messages about a working copy name the place that the person knows."""
