@@ -143,8 +143,15 @@ class Recipe(Section):
         """A path of the recipe as an absolute one; a hub id as its snapshot in the hub cache.
 
         What is neither a file nor cached comes back unchanged if it may be a hub id, else as the absolute path that
-        does not exist.
+        does not exist. What a URL names is fetched into the local cache.
+
+        Raises:
+            InputError: a URL that cannot be used.
         """
+        if urls.is_url(path):
+            from cluster.storage.inputs import local as fetched
+
+            return str(fetched(path))
         local = Path(os.path.abspath(self._directory / Path(path).expanduser()))
         if local.exists() or not _HUB_ID.fullmatch(path):
             return str(local)
@@ -154,9 +161,9 @@ class Recipe(Section):
         return str(Path(config).parent) if isinstance(config, str) else path
 
     def source(self, source: DataSource) -> DataSource:
-        """`source` with absolute files (globs stay globs, URLs stay URLs)."""
+        """`source` with absolute files (globs stay globs); what URLs name is fetched into the local cache."""
         files = tuple(
-            file if "://" in file else os.path.abspath(self._directory / Path(file).expanduser())
+            self.resolve(file) if urls.is_url(file) else os.path.abspath(self._directory / Path(file).expanduser())
             for file in source.files
         )
         return source.model_copy(update={"path": source.path if files else self.resolve(source.path), "files": files})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ def open_run(
     with (path / ".lock").open("a+") as guard:
         _take(guard, path)
         if is_run(path):
-            _same_inputs(path, contents)
+            _same_inputs(recipe, path, contents)
         store = open_study(recipe, path)
         try:
             _write_lock(recipe, path, contents)
@@ -148,13 +149,22 @@ def _take(guard: Any, path: Path) -> None:
     guard.flush()
 
 
-def _same_inputs(path: Path, contents: Mapping[str, str]) -> None:
-    known = json.loads((path / LOCK).read_text(encoding="utf-8"))["contents"]
-    changed = [name for name in known if contents.get(name) != known[name]]
+def _same_inputs(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> None:
+    lock = json.loads((path / LOCK).read_text(encoding="utf-8"))
+    known = {_anywhere(name, lock["directory"]): digest for name, digest in lock["contents"].items()}
+    now = {_anywhere(name, str(recipe.directory)): digest for name, digest in contents.items()}
+    changed = [name for name in known if now.get(name) != known[name]]
     if changed:
         rule = f"{changed[0]} has changed since this run began"
         remedy = "put the old content back, or give another --out to begin a new run"
         raise UserError(Problem(str(path), None, "", rule, remedy=remedy))
+
+
+def _anywhere(name: str, directory: str) -> str:
+    """An input's name without the place of this machine's copy: the recipe's folder, or the cache of what URLs name."""
+    section, _, file = name.partition(": ")
+    file = re.sub(r"^.*/storage/inputs/[0-9a-f]{16}/copy/", "", file.removeprefix(f"{directory.rstrip('/')}/"))
+    return f"{section}: {file}" if file else section
 
 
 def _write_lock(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> None:

@@ -71,7 +71,8 @@ class Bucket:
 
     def download(self, name: str, target: Path) -> None:
         """An object into a file, which the caller makes whole by renaming it."""
-        self._try(f"read {name}", lambda: self._fs.get_file(self._at(name), str(target)))
+        source = self._at(name) if name else self.url.path
+        self._try(f"read {name}", lambda: self._fs.get_file(source, str(target)))
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object in the place of an earlier one."""
@@ -125,6 +126,22 @@ class Bucket:
         except FileNotFoundError:
             return []
         return [name for name in names if ".part-" not in name]
+
+    def listing(self) -> dict[str, str]:
+        """What is at the URL: relative name ("" if it is an object itself) -> what changes with its contents."""
+
+        def once() -> dict[str, str]:
+            found = self._fs.find(self.url.path, detail=True)
+            version = ("ETag", "etag", "generation", "mtime", "md5Hash")
+            return {
+                str(path)[len(self.url.path) + 1 :]: repr([info["size"], *(info[k] for k in version if k in info)])
+                for path, info in sorted(found.items())
+            }
+
+        try:
+            return self._try("list what is there", once)
+        except FileNotFoundError:
+            return {}
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove objects; one that is gone already is no error."""

@@ -91,23 +91,32 @@ def hold(kind: str, url: str, *, wait_s: float = 0.0) -> Iterator[Copy]:
     Raises:
         InputError: another process of this machine holds it, or the folder cannot be written.
     """
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    home = root() / kind / name
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        trim(bound(), keep=home)
-        guard = (home / ".lock").open("a+")
-    except OSError as error:
-        raise InputError(f"{root()}: cannot be written ({error.strerror}); set {CACHE} to a folder that can") from None
-    with guard:
+    home = entry(kind, hashlib.sha256(url.encode()).hexdigest()[:16])
+    with (home / ".lock").open("a+") as guard:
         deadline = time.monotonic() + wait_s
         while not _locked(guard.fileno()):
             if time.monotonic() >= deadline:
                 told = "another mergefront process of this machine works on it"
                 raise InputError(f"{url}: {told}; wait for it, stop it, or set {CACHE} to another folder")
             time.sleep(0.2)
-        os.utime(home)
         yield Copy(home, url)
+
+
+def entry(kind: str, name: str) -> Path:
+    """The folder of a copy, made if need be and used from now on; room is made first.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    home = root() / kind / name
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        trim(bound(), keep=home)
+        (home / ".lock").touch()
+        os.utime(home)
+    except OSError as error:
+        raise InputError(f"{root()}: cannot be written ({error.strerror}); set {CACHE} to a folder that can") from None
+    return home
 
 
 def trim(most: int, keep: Path | None = None) -> None:
