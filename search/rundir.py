@@ -32,6 +32,9 @@ class Run:
     store: Store
     milestone: Callable[[], None] = lambda: None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Run, (self.path, self.recipe, self.store)  # who is told of stages lives in this process
+
     @property
     def items(self) -> Path:
         """Folder of per-item results."""
