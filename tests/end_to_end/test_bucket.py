@@ -15,7 +15,8 @@ from ..cluster.storage.s3 import server
 from . import world
 from .world import CANDIDATES, kill_when, run, small_world
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(2400)]
+LIMIT_S = 900.0
 URL = "s3://bucket/runs/small"
 
 
@@ -41,18 +42,22 @@ def test_a_run_is_killed_and_goes_on_elsewhere(tmp_path: Path, monkeypatch: pyte
             == f"mergefront: {URL}: holds no run; give the URL that `mergefront run` wrote to\n"
         )
         trained = "training.json"
-        kill_when(lambda: sum(name.endswith(trained) for name in experts()) == 2, log, "run", recipe, "--out", URL)
+
+        def both() -> bool:
+            return sum(name.endswith(trained) for name in experts()) == 2
+
+        kill_when(both, log, "run", recipe, "--out", URL, limit_s=LIMIT_S)
         kept = experts()
 
         machine("second")
-        done = run("run", recipe, "--out", URL)
+        done = run("run", recipe, "--out", URL, limit_s=LIMIT_S)
         assert done.returncode == 0, done.stderr
         assert "to train" not in done.stderr
         assert experts() == kept
         assert f"report:  {URL}/report.html" in done.stdout
         again = run("run", URL)
+        assert again.returncode == 0, again.stderr
         assert "this run is finished, nothing to do" in again.stderr
-        assert again.returncode == 0
 
         machine("third")
         shown = run("front", URL, "--json")
