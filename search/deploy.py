@@ -6,7 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from cluster._errors import InputError
 from cluster.deploy.job import Group, Job
+from cluster.storage import urls
 
 from ._check.checkpoints import inspect
 from ._check.machine import SEARCH_CPUS, needs
@@ -22,9 +24,14 @@ def job_of(file: Path, storage: str | None = None) -> Job:
         storage: in place of the recipe's.
 
     Raises:
-        UserError: no valid recipe.
+        UserError: no valid recipe, or storage at a URL that cannot be used.
     """
     recipe = load_recipe(file)
+    if storage is not None and urls.is_url(storage):
+        try:
+            urls.parse(storage)
+        except InputError as error:
+            raise UserError(Problem("", None, "--storage", str(error))) from None
     parameters = inspect(recipe).parameters if os.path.isabs(recipe.resolve(recipe.base)) else 0
     held = needs(recipe, parameters)
     actors, workers = recipe.cluster.evaluators, recipe.cluster.trainers

@@ -104,8 +104,9 @@ def take(
         expire_s: how long a lease is watched before it counts as nobody's.
 
     Raises:
-        InputError: another process holds it and is alive.
+        InputError: another process holds it and is alive, or the storage cannot keep two writers apart.
     """
+    _check(bucket)
     ours = Holder(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), psutil.Process().create_time())
     while True:
         known = _numbers(bucket)
@@ -117,6 +118,17 @@ def take(
         if bucket.create(_name(last + 1), _data(ours)):
             bucket.delete(_name(number) for number in known)
             return Lease(bucket, last + 1, ours)
+
+
+def _check(bucket: Bucket) -> None:
+    """Whether the storage keeps the promise that everything here rests on: some take every write, and say nothing."""
+    probe = f"lease/probe-{uuid.uuid4().hex}"
+    bucket.create(probe, b"1")
+    kept = not bucket.create(probe, b"2")
+    bucket.delete([probe])
+    if not kept:
+        told = "this storage ignores conditional writes (If-None-Match), so two writers could not be told apart"
+        raise InputError(f"{bucket.url}: {told}; use one that knows them, such as Amazon S3 or a new MinIO")
 
 
 def _watch(

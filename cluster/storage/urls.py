@@ -75,6 +75,9 @@ def file_system(url: Url) -> Any:
             "read_timeout": READ_S,
             "retries": {"max_attempts": 2, "mode": "standard"},
         }
+    if url.scheme == "gs":
+        # Plain objects are all that is used; gcsfs would ask for each bucket's kind, with rights that a user may lack.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
         import fsspec
 

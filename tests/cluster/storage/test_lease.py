@@ -16,11 +16,15 @@ from cluster.storage.bucket import Bucket
 from cluster.storage.lease import LeaseLost, take
 from cluster.storage.urls import parse
 
-FAST = {"renew_s": 0.2, "expire_s": 2.0}
+
+def fast(url: str, said: list[str] | None = None) -> Lease:
+    """Take a lease that ends after two seconds."""
+    lines: list[str] = [] if said is None else said
+    return take(Bucket(parse(url)), lines.append, renew_s=0.2, expire_s=2.0)
 
 
 def test_a_live_holder_keeps_others_out(url: str) -> None:
-    lease = take(Bucket(parse(url)), **FAST)
+    lease = fast(url)
     done = threading.Event()
 
     def renew() -> None:
@@ -38,14 +42,14 @@ def test_a_live_holder_keeps_others_out(url: str) -> None:
         done.set()
         thread.join()
     lease.release()
-    assert take(Bucket(parse(url)), **FAST).number == lease.number + 1
+    assert fast(url).number == lease.number + 1
 
 
 def test_a_holder_that_does_not_renew_loses_it(url: str) -> None:
-    lease = take(Bucket(parse(url)), **FAST)
+    lease = fast(url)
     said: list[str] = []
     start = time.monotonic()
-    second = take(Bucket(parse(url)), said.append, **FAST)
+    second = fast(url, said)
     assert time.monotonic() - start >= 2.0
     assert "waiting up to 2 s to see whether it is alive" in said[0]
     second.renew()
