@@ -78,18 +78,25 @@ class Working:
         ]
         for thread in threads:
             thread.start()
+        failed = True
         try:
             yield self._wake.set
+            failed = False
         except KeyboardInterrupt:
             if not self._lost:
                 raise
         finally:
             self._ended.set()
             self._wake.set()
-            threads[1].join()
-            if not self._lost:
-                self._finish()
-            threads[0].join()
+            for thread in threads:
+                thread.join()
+            try:
+                if not self._lost:
+                    self._finish()
+            except StorageLost as error:
+                if not failed:
+                    raise
+                say(str(error))  # beside the reason for which the work ended
         if self._lost:
             raise self._lost[0]
 

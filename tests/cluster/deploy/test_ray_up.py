@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,3 +81,43 @@ def test_what_is_missing_is_one_line(wishes: Wishes, place: Machines, says: str)
     with pytest.raises(InputError, match=re.escape(says)) as error:
         manifests(GPU, wishes, place)
     assert "\n" not in str(error.value)
+
+
+BOOTSTRAP = """
+import json, sys
+from moto import mock_aws
+from ray.autoscaler._private.aws.config import bootstrap_aws
+from ray.autoscaler._private.util import prepare_config, validate_config
+with mock_aws():
+    config = prepare_config(json.load(sys.stdin))
+    validate_config(config)
+    print(json.dumps(bootstrap_aws(config)["available_node_types"]))
+"""
+
+
+@pytest.mark.slow
+def test_rays_launcher_works_out_keys_networks_and_rights(tmp_path: Path) -> None:
+    """What `ray up` asks of AWS before it starts machines, asked of moto's EC2 and IAM."""
+    (tmp_path / ".ssh").mkdir()
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),  # the launcher keeps the key that it makes
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BOOTSTRAP],
+        input=json.dumps(config(GPU, AWS)),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = json.loads(done.stdout.splitlines()[-1])
+    for kind, machine in (("head", "m6i.xlarge"), ("worker", "p4d.24xlarge")):
+        assert kinds[kind]["node_config"]["InstanceType"] == machine
+        assert kinds[kind]["node_config"]["SubnetIds"]
+    assert kinds["worker"]["resources"] == {"CPU": 65, "GPU": 8}

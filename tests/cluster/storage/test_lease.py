@@ -13,7 +13,7 @@ import pytest
 
 from cluster._errors import InputError
 from cluster.storage.bucket import Bucket
-from cluster.storage.lease import LeaseLost, take
+from cluster.storage.lease import Lease, LeaseLost, take
 from cluster.storage.urls import parse
 
 
