@@ -14,8 +14,8 @@ def run(recipe: Recipe | str | Path, out: str | Path | None = None, *, quiet: bo
     """Carry a recipe out, or go on with its run directory; the front document.
 
     Args:
-        recipe: a recipe, its file, or an existing run directory.
-        out: run directory; by default the recipe's `storage`.
+        recipe: a recipe, its file, or an existing run (directory or URL).
+        out: run directory or URL; by default the recipe's `storage`.
         quiet: show no progress.
 
     Raises:
@@ -24,10 +24,13 @@ def run(recipe: Recipe | str | Path, out: str | Path | None = None, *, quiet: bo
     """
     from .check import check
     from .pipeline import run_recipe
+    from .place import place_of
 
-    plan, path = locate(recipe, out)
-    check(plan, out=path)
-    return run_recipe(plan, path, Display(quiet=quiet))
+    display = Display(quiet=quiet)
+    with place_of(recipe, out, display.line) as place:
+        check(place.recipe, out=place.path)
+        with place.held() as milestone:
+            return run_recipe(place.recipe, place.path, display, milestone=milestone)
 
 
 def front(run: str | Path, *, objectives: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,9 +40,10 @@ def front(run: str | Path, *, objectives: Sequence[str] = ()) -> dict[str, Any]:
         UserError: no run directory, or an objective that its recipe does not have.
     """
     from .document import front_document
+    from .place import read_place, without_weights
     from .rundir import read_run
 
-    with read_run(Path(run).absolute()) as opened:
+    with read_place(run, without_weights) as path, read_run(path) as opened:
         return front_document(opened.recipe, opened.store, opened.path, objectives=objectives)
 
 
@@ -47,7 +51,7 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     """Write points of a run's front as checkpoints.
 
     Args:
-        run: run directory.
+        run: run directory, or its URL.
         picks: `knee`, `safest`, `best-OBJECTIVE`, or ids with or without `#`.
         out: the directory to make; with several picks, the folder that will hold one directory for each.
 
@@ -60,20 +64,26 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     from . import export as exporting
     from .document import front_document
     from .experts import models
+    from .place import read_place, with_exports
     from .rundir import contents_of, read_run
 
-    with read_run(Path(run).absolute()) as opened:
+    with read_place(run, with_exports) as path, read_run(path) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         wanted = exporting.resolve_picks(document, picks)
-        known = models(opened.recipe, opened.experts, contents_of(opened.path))
         targets = {name: Path(out) if len(wanted) == 1 else Path(out) / name.lstrip("#") for name in wanted}
-        for name, point in wanted.items():
-            exporting.export(opened, known, document, point, targets[name])
-        return tuple(targets.values())
+        # A run that ran elsewhere: what it exported needs no base here.
+        copied = [name for name, point in wanted.items() if exporting.copied(opened, point, targets[name])]
+    if len(copied) < len(wanted):
+        with read_place(run) as path, read_run(path) as opened:
+            known = models(opened.recipe, opened.experts, contents_of(opened.path))
+            for name, point in wanted.items():
+                if name not in copied:
+                    exporting.export(opened, known, document, point, targets[name])
+    return tuple(targets.values())
 
 
 def report(run: str | Path) -> tuple[Path, Path]:
-    """Write report.html and front.csv of a run again; their paths.
+    """Write report.html and front.csv of a run again; their paths (of a run at a URL: in its local copy).
 
     Raises:
         UserError: no run directory.
@@ -81,10 +91,11 @@ def report(run: str | Path) -> tuple[Path, Path]:
     from .document import front_document
     from .experts import plan
     from .history import history_of
+    from .place import publishing
     from .report import write_report
     from .rundir import contents_of, read_run
 
-    with read_run(Path(run).absolute()) as opened:
+    with publishing(run) as path, read_run(path) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
         known = plan(opened.recipe, opened.experts, contents_of(opened.path))
         return write_report(document, history_of(opened, known), opened.path)

@@ -1,6 +1,7 @@
 """Look before leaping: everything that metadata can tell about a run, before anything is written or started.
 
-Reads configs, safetensors headers, data files and what the machine offers; asks judges' endpoints for their models.
+Reads configs, safetensors headers, data files and what the machine offers; asks judges' endpoints for their models, and
+fetches what the recipe names by URL.
 Every problem is reported, not the first.
 """
 
@@ -10,7 +11,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from search._check import aims, checkpoints, contamination, engine, items, judges, machine, output, rows, trainings
+from search._check import (
+    aims,
+    checkpoints,
+    contamination,
+    engine,
+    items,
+    judges,
+    machine,
+    output,
+    remote,
+    rows,
+    trainings,
+)
 from search._check.estimates import Estimate, estimates
 from search.errors import Problem, UserError
 from search.recipe import Recipe
@@ -49,6 +62,8 @@ def check(recipe: Recipe, *, out: Path | None = None) -> Report:
         UserError: with all problems found.
     """
     directory = recipe.directory / recipe.storage if out is None else Path(out).absolute()
+    if unusable := remote.problems(recipe):
+        raise UserError(unusable)
     where = (("storage",), "") if out is None else ((), str(out))
     models = checkpoints.inspect(recipe)
     scored = items.inspect(recipe)

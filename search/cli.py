@@ -16,6 +16,7 @@ import typer
 
 from cluster import commands as service_commands
 
+from .deploy_commands import deploy
 from .service_commands import serve, token
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -29,8 +30,10 @@ app = typer.Typer(
 )
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
-RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run directory; default: the recipe's storage.")]
+RunPlace = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or its URL.")]
+Out = Annotated[
+    str | None, typer.Option("--out", metavar="DIR|URL", help="Run directory; default: the recipe's storage.")
+]
 
 
 @app.command()
@@ -44,17 +47,17 @@ def demo(
     recipe = out / "world" / "recipe.yaml"
     if not recipe.is_file():
         recipe = write_demo(out / "world", candidates=candidates)
-    _run(recipe, out, "run")
+    _run(str(recipe), str(out), "run")
 
 
 @app.command()
 def run(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or a run directory to go on with.")
+        str, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or a run (directory or URL) to go on with.")
     ],
     out: Out = None,
     fork: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--fork", metavar="RUN", help="Take over what is still valid of a run of a changed recipe."),
     ] = None,
     directory: Annotated[
@@ -72,28 +75,28 @@ def run(
 @app.command()
 def check(recipe: RecipeFile, out: Out = None) -> None:
     """Validate a recipe from metadata alone, and estimate cost, memory and disk."""
-    from .api import locate
     from .check import check as checked
+    from .place import to_check
 
-    plan, path = locate(recipe, out)
-    typer.echo(str(checked(plan, out=path)))
+    with to_check(recipe, out) as (plan, path):
+        typer.echo(str(checked(plan, out=path)))
 
 
 @app.command()
 def train(recipe: RecipeFile, out: Out = None) -> None:
     """Train the experts and baselines that do not exist yet."""
-    _run(recipe, out, "train")
+    _run(str(recipe), out, "train")
 
 
 @app.command()
 def search(recipe: RecipeFile, out: Out = None) -> None:
     """Search merges; trains what is missing, stops before the confirmation."""
-    _run(recipe, out, "search")
+    _run(str(recipe), out, "search")
 
 
 @app.command()
 def front(
-    run: RunDirectory,
+    run: RunPlace,
     as_json: Annotated[bool, typer.Option("--json", help="The whole front document, for machines.")] = False,
     objective: Annotated[
         list[str] | None,
@@ -111,7 +114,7 @@ def front(
 
 @app.command()
 def export(
-    run: RunDirectory,
+    run: RunPlace,
     pick: Annotated[
         list[str],
         typer.Option("--pick", metavar="PICK", help="knee, safest, best-OBJECTIVE, or '#ID'; may be repeated."),
@@ -128,7 +131,7 @@ def export(
 
 
 @app.command()
-def report(run: RunDirectory) -> None:
+def report(run: RunPlace) -> None:
     """Write report.html and front.csv again."""
     from .api import report as write_report
 
@@ -251,45 +254,44 @@ def doctor(
 app.command()(serve)
 service_commands.add(app)
 app.add_typer(token, name="token")
+app.add_typer(deploy, name="deploy")
 
 
 def _run(
-    recipe: Path,
-    out: Path | None,
+    recipe: str,
+    out: str | None,
     until: str,
-    fork: Path | None = None,
+    fork: str | None = None,
     directory: Path | None = None,
     cluster: str | None = None,
     elastic: bool = False,
 ) -> None:
-    from .api import locate
-    from .rundir import recipe_of
-    from .unchanged import has_its_models
-
-    plan, path = locate(recipe, out, directory)
-    plan = plan if cluster is None else plan.on(cluster, elastic=elastic or None)
-    if until == "train" and has_its_models(plan, path):
-        typer.echo(f"nothing to train: all models are in {path / 'experts'}")
-        return
     from .check import check as checked
     from .judging import judge_summary
     from .pipeline import run_recipe
+    from .place import forked, place_of
     from .progress import Display
     from .table import front_table
+    from .unchanged import has_its_models
 
-    checked(plan, out=path)
-    if fork is not None:
-        recipe_of(fork)  # refused before anything is written
-    document = run_recipe(plan, path, Display(), until=until, fork=fork)
+    display = Display()
+    with place_of(recipe, out, display.line, directory) as place:
+        plan = place.recipe if cluster is None else place.recipe.on(cluster, elastic=elastic or None)
+        if until == "train" and has_its_models(plan, place.path):
+            typer.echo(f"nothing to train: all models are in {place.shown}/experts")
+            return
+        checked(plan, out=place.path)
+        with forked(fork) as source, place.held() as milestone:
+            document = run_recipe(plan, place.path, display, until=until, fork=source, milestone=milestone)
     if until == "train":
-        typer.echo(f"experts: {path / 'experts'}")
+        typer.echo(f"experts: {place.shown}/experts")
         return
     typer.echo(front_table(document))
     if summary := judge_summary(plan):
         typer.echo(summary)
     if until == "run":
-        typer.echo(f"report:  {path / 'report.html'}")
-        typer.echo(f"exports: {path / 'exports'}")
+        typer.echo(f"report:  {place.shown}/report.html")
+        typer.echo(f"exports: {place.shown}/exports")
 
 
 def main() -> None:

@@ -74,6 +74,25 @@ def export(
     _write(run, models, document, row, identity, out, merge, experts)
 
 
+def copied(run: Run, point: str, out: Path) -> bool:
+    """Copy a point that the run has exported already, where its base is not here to merge from; False if it cannot be.
+
+    The point's weights are those of the export; nothing is made anew.
+    """
+    if out.exists() or Path(run.recipe.resolve(run.recipe.base)).is_dir():
+        return False
+    identity = {"run": run.recipe.name, "point": point, "key": _key(run, point)}
+    for folder in sorted((run.path / "exports").glob("*")):
+        if not folder.name.startswith(".") and _identity(folder) == identity:
+            partial = out.with_name(f".{out.name}.part")
+            shutil.rmtree(partial, ignore_errors=True)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, partial)
+            partial.rename(out)
+            return True
+    return False
+
+
 def _write(
     run: Run,
     models: Sequence[Model],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,13 @@ from .scoring import Target, confirm, score_models
 
 
 def run_recipe(
-    recipe: Recipe, out: Path, display: Display, *, until: str = "run", fork: Path | None = None
+    recipe: Recipe,
+    out: Path,
+    display: Display,
+    *,
+    until: str = "run",
+    fork: Path | None = None,
+    milestone: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Carry a recipe out, or go on where an earlier process stopped; the front document at the end.
 
@@ -37,6 +43,7 @@ def run_recipe(
         display: where progress is shown.
         until: `train` ends when the models exist, `search` when the candidates are scored, `run` does everything.
         fork: run directory whose experts and scores are taken over as far as they are still valid.
+        milestone: called when a stage has ended.
 
     Raises:
         UserError, InputError: bad input; exit status 2.
@@ -44,7 +51,7 @@ def run_recipe(
     """
     graders = load_graders(recipe)
     hashes = experts.input_hashes(recipe) | grader_hashes(graders)
-    with open_run(recipe, out, hashes) as run:
+    with open_run(recipe, out, hashes, milestone) as run:
         known = experts.plan(recipe, run.experts, hashes)
         models = experts.scored(recipe, known)
         if fork is not None:
@@ -196,3 +203,4 @@ def _stage(run: Run, display: Display, name: str, what: str) -> Iterator[None]:
     seconds = time.perf_counter() - start
     run.store.log("stage", name=name, seconds=seconds)
     log(run, "stage", name=name, seconds=seconds)
+    run.milestone()

@@ -16,12 +16,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
+from cluster._errors import InputError
+from cluster.storage import urls
 from search import aggregates
 from search._recipe import yaml_text
 from search._recipe.chains import is_mixture
 from search._recipe.constraints import Constraint
 from search._recipe.factors import FactorError, grid_of
-from search._recipe.fields import Language, Name, Seed, Text, at_least_one, not_yet, refusal, tuple_of
+from search._recipe.fields import Language, Name, Seed, Text, at_least_one, refusal, tuple_of
 from search._recipe.judges import JudgeSpec, with_judges
 from search._recipe.judges import problems as judge_problems
 from search._recipe.lock import fingerprint
@@ -84,7 +86,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?")
 
 def _storage(value: Any) -> Any:
     if isinstance(value, str) and "://" in value:
-        raise not_yet("storage on a URL", "name a directory")
+        try:
+            return str(urls.parse(value))
+        except InputError as error:
+            raise refusal(str(error), value=None) from None
     if not isinstance(value, str) or not value.strip():
         raise refusal("must be a directory", "write a path such as runs/my-run")
     return value
@@ -114,7 +119,7 @@ class Recipe(Section):
         searches: earlier searches by name, whose fronts `from: {front: NAME, pick: knee}` picks from. Each states its
             experts; what else it leaves out is that of `search`.
         search, cluster, export: see their sections.
-        storage: the run directory when the command line names none, relative to the recipe.
+        storage: the run directory when the command line names none, relative to the recipe; or a URL in a bucket.
         database: "sqlite" = a file in the run directory; or postgresql://USER@HOST/DATABASE, of which the run takes a
             schema of its own.
     """
@@ -178,8 +183,15 @@ class Recipe(Section):
         """A path of the recipe as an absolute one; a hub id as its snapshot in the hub cache.
 
         What is neither a file nor cached comes back unchanged if it may be a hub id, else as the absolute path that
-        does not exist.
+        does not exist. What a URL names is fetched into the local cache.
+
+        Raises:
+            InputError: a URL that cannot be used.
         """
+        if urls.is_url(path):
+            from cluster.storage.inputs import local as fetched
+
+            return str(fetched(path))
         local = Path(os.path.abspath(self._directory / Path(path).expanduser()))
         if local.exists() or not _HUB_ID.fullmatch(path):
             return str(local)
@@ -189,9 +201,9 @@ class Recipe(Section):
         return str(Path(config).parent) if isinstance(config, str) else path
 
     def source(self, source: DataSource) -> DataSource:
-        """`source` with absolute files (globs stay globs, URLs stay URLs)."""
+        """`source` with absolute files (globs stay globs); what URLs name is fetched into the local cache."""
         files = tuple(
-            file if "://" in file else os.path.abspath(self._directory / Path(file).expanduser())
+            self.resolve(file) if urls.is_url(file) else os.path.abspath(self._directory / Path(file).expanduser())
             for file in source.files
         )
         return source.model_copy(update={"path": source.path if files else self.resolve(source.path), "files": files})

@@ -8,7 +8,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,15 @@ from .store import SCHEMA_VERSION, Store
 
 @dataclass(frozen=True)
 class Run:
-    """An open run directory: `path`, its `recipe`, and its database."""
+    """An open run directory: `path`, its `recipe`, and its database; `milestone` is told when a stage has ended."""
 
     path: Path
     recipe: Recipe
     store: Store
+    milestone: Callable[[], None] = lambda: None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Run, (self.path, self.recipe, self.store)  # who is told of stages lives in this process
 
     @property
     def items(self) -> Path:
@@ -75,13 +80,16 @@ def contents_of(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def open_run(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe, path: Path, contents: Mapping[str, str], milestone: Callable[[], None] = lambda: None
+) -> Iterator[Run]:
     """Make or reopen a run directory and hold it until the end; the lock dies with this process.
 
     Args:
         recipe: of the run; `search.check` has accepted it for `path`.
         path: the directory.
         contents: name of each input (base, data file) -> its content hash.
+        milestone: called when a stage has ended.
 
     Raises:
         UserError: another process works on it, an input has changed since the run began, or its database cannot be
@@ -91,14 +99,14 @@ def open_run(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> Iterato
     with (path / ".lock").open("a+") as guard:
         _take(guard, path)
         if is_run(path):
-            _same_inputs(path, contents)
+            _same_inputs(recipe, path, contents)
         store = open_study(recipe, path)
         try:
             _write_lock(recipe, path, contents)
             for folder in ("items", "experts", "exports"):
                 (path / folder).mkdir(exist_ok=True)
             store.take_over()
-            yield Run(path, recipe, store)
+            yield Run(path, recipe, store, milestone)
         finally:
             store.close()
 
@@ -150,13 +158,22 @@ def _take(guard: Any, path: Path) -> None:
     guard.flush()
 
 
-def _same_inputs(path: Path, contents: Mapping[str, str]) -> None:
-    known = json.loads((path / LOCK).read_text(encoding="utf-8"))["contents"]
-    changed = [name for name in known if contents.get(name) != known[name]]
+def _same_inputs(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> None:
+    lock = json.loads((path / LOCK).read_text(encoding="utf-8"))
+    known = {_anywhere(name, lock["directory"]): digest for name, digest in lock["contents"].items()}
+    now = {_anywhere(name, str(recipe.directory)): digest for name, digest in contents.items()}
+    changed = [name for name in known if now.get(name) != known[name]]
     if changed:
         rule = f"{changed[0]} has changed since this run began"
         remedy = "put the old content back, or give another --out to begin a new run"
         raise UserError(Problem(str(path), None, "", rule, remedy=remedy))
+
+
+def _anywhere(name: str, directory: str) -> str:
+    """An input's name without the place of this machine's copy: the recipe's folder, or the cache of what URLs name."""
+    section, _, file = name.partition(": ")
+    file = re.sub(r"^.*/storage/inputs/[0-9a-f]{16}/copy/", "", file.removeprefix(f"{directory.rstrip('/')}/"))
+    return f"{section}: {file}" if file else section
 
 
 def _write_lock(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ COMMANDS = {
     "cancel": ("--url", "job"),
     "check": ("--out", "recipe"),
     "demo": ("--candidates", "--out"),
+    "deploy": (),
     "doctor": (),
     "export": ("--out", "--pick", "run"),
     "fetch": ("--out", "--pick", "--url", "job"),

@@ -86,6 +86,9 @@ REFUSED = [
         "'best-safty'; did you mean 'best-safety'?",
     ),
     ("5GB", "5 gigs", "r.yaml:29: export.shard: must be a size in bytes, got '5 gigs'; write a size such as 5GB"),
+    ("seed: 3", "storage: s3://bucket", "r.yaml:3: storage: must name a prefix of the bucket such as s3://bucket/runs"),
+    ("seed: 3", "storage: s4://bucket/x", "r.yaml:3: storage: must begin with s3://, gs://, file://, got s4://"),
+    ("seed: 3", "storage: s3://key:word@bucket/x", "r.yaml:3: storage: s3://: credentials do not belong in a URL"),
     ("5GB", "0", "r.yaml:29: export.shard: must be at least 1kB, got 0; write a size such as 5GB"),
 ]
 
@@ -102,7 +105,6 @@ LATER = [
     ("candidates: 10", "sampler: my.pkg:fn", "r.yaml:26: search.sampler: cannot import module my.pkg (ModuleNotFo"),
     ("candidates: 10", "scheduler: hyperband", "r.yaml:26: search.scheduler: must be one of asha, fair, got 'hype"),
     ("evaluators: {actors: 2}", "address: ray://a:1", "r.yaml:28: cluster.address: Ray Client cannot carry a run"),
-    ("seed: 3", "storage: s3://bucket/x", "r.yaml:3: storage: not available yet: storage on a URL"),
     ("seed: 3", "database: mysql://u:pw@h/d", "r.yaml:3: database: must be sqlite or the URL of a PostgreSQL database"),
 ]
 
