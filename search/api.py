@@ -135,7 +135,7 @@ def confirm(run: str | Path, points: Sequence[str]) -> None:
             return
         graders = load_graders(recipe)
         found = models(recipe, opened.experts, contents)
-        with Bench(recipe, str(found[0].path), graders) as bench:
+        with Bench(opened, str(found[0].path), graders) as bench:
             targets = [Target(point, Job(*merge_of(opened, found, point), "report")) for point in open_points]
             display = Display(quiet=True)
             score(opened, bench.pool(), targets, graders, display.bar("points", len(targets)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import permutations
 from pathlib import Path
@@ -155,13 +156,12 @@ def test_a_resumed_run_knows_the_rungs_of_the_killed_one(tmp_path: Path) -> None
     store = store_in(tmp_path)
     wanted = [replace(each, rules=Rules(candidates=9)) for each in plans(tmp_path)[:2]]
     live = Standings(each.name for each in wanted)
+
+    def keep(name: str, said: Mapping[str, float]) -> None:
+        live.keep(name, int(said["evaluated"]), said["hypervolume"])
+
     for each in wanted:
-        run_search(
-            each,
-            LocalPool(Landscape(raise_above=0.9)),
-            store,
-            lambda said, name=each.name: live.keep(name, int(said["evaluated"]), said["hypervolume"]),  # type: ignore[misc]
-        )
+        run_search(each, LocalPool(Landscape(raise_above=0.9)), store, partial(keep, each.name))
     again = standings(store, wanted, [each.name for each in wanted])
     assert {rung: len(reached) for rung, reached in again.at.items()} == {4: 2, 8: 2}
     for rung, reached in live.at.items():

@@ -102,7 +102,7 @@ def test_a_kill_between_stages_or_in_a_final_changes_nothing(tmp_path: Path, sha
     class Killed(BaseException):
         pass
 
-    log, tasks = tmp_path / "log", tmp_path / "tasks"
+    log, tasks, left = tmp_path / "log", tmp_path / "tasks", 0
 
     class Mortal(LocalPool):
         def collect(self, timeout_s: float) -> Any:
