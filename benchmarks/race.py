@@ -4,11 +4,11 @@
     python -m benchmarks.race --out benchmarks/results/race.json --replay RUN
 
 For each task, sampler and seed the search runs twice over the same bank of items, with the same number of candidates:
-once with every candidate scored on all items, once with stages. Figures: the share of the items that the race scored; the
-true hypervolume of the final front in the race, divided by that of the full search; and how often a dropped candidate was
-in truth not dominated by the front it was compared with. The final front is what the product makes: the measured front
-and what may belong to it (`search.repeats`), decided on fresh items. The front by the search's own items alone is
-`chosen`: where fronts are small against the noise, one lucky point that dominates all others makes it a bad figure.
+once with every candidate scored on all items, once with stages. Figures: the share of the items that the race scored;
+the true hypervolume of the final front in the race, divided by that of the full search; and how often a dropped
+candidate was in truth not dominated by the front it was compared with. The final front is what the product makes: the
+measured front and what may belong to it (`search.repeats`), decided on fresh items. The front by the search's own items
+alone is `chosen`: where fronts are small against the noise, one lucky point that dominates all makes it a bad figure.
 """
 
 from __future__ import annotations
