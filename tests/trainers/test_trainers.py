@@ -78,7 +78,7 @@ def test_options_come_complete_and_in_order() -> None:
         (
             "grpo",
             {"reward": "trainers.rewards:exact", "generations": 2.5},
-            "a whole number at least 2 and at most 1024",
+            "a whole number at least 2 and at most 1,024",
         ),
         ("remix", {"domains": "lang"}, "domains of the trainer remix must be source or language, got 'lang'"),
     ],
