@@ -31,15 +31,15 @@ def case(folder: Path, name: str, trainer: str, spec: TrainSpec, placement: Plac
     }
 
 
-def run_group(folder: Path, cases: Sequence[Mapping[str, Any]], workers: int, timeout_s: float = 280) -> None:
-    """Run `cases` in `workers` processes and wait for their end."""
+def start_group(folder: Path, cases: Sequence[Mapping[str, Any]], workers: int) -> list[subprocess.Popen[bytes]]:
+    """Start `workers` processes that run `cases` together."""
     file = folder / f"cases-{workers}.json"
     file.write_text(json.dumps(list(cases)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {"WORLD_SIZE": str(workers), "LOCAL_WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1"}
-    processes = [
+    return [
         subprocess.Popen(
             [sys.executable, "-m", "tests.trainers.group", str(file)],
             cwd=ROOT,
@@ -48,6 +48,11 @@ def run_group(folder: Path, cases: Sequence[Mapping[str, Any]], workers: int, ti
         )
         for rank in range(workers)
     ]
+
+
+def run_group(folder: Path, cases: Sequence[Mapping[str, Any]], workers: int, timeout_s: float = 1500) -> None:
+    """Run `cases` in `workers` processes and wait for their end."""
+    processes = start_group(folder, cases, workers)
     try:
         codes = [process.wait(timeout_s) for process in processes]
     finally:

@@ -11,7 +11,7 @@ from tests.trainers.tiny import preferences, samples, source, spec, write_base, 
 from trainers._schema import check_options
 from trainers._types import Lora, Placement, TrainSpec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LAYOUTS = {
     1: (
@@ -31,12 +31,20 @@ LAYOUTS = {
     ),
 }
 FEW = {1: (Placement(zero=0), Placement(zero=2, micro_batch=4)), 2: (Placement(zero=3, micro_batch=2),)}
-OPTIONS = {"grpo": {"reward": "tests.trainers.rewards:early_letters", "generations": 4, "completion_tokens": 6}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "grpo": {
+        "reward": "tests.trainers.rewards:early_letters",
+        "generations": 4,
+        "completion_tokens": 6,
+        "beta": 0.05,
+    },
+    "remix": {"domains": "language"},
+}
 
 
 def made(folder: Path, trainer: str, **changes: Any) -> TrainSpec:
     rows = preferences if trainer == "dpo" else samples
-    options = {"grpo": {**OPTIONS["grpo"], "beta": 0.05}, "remix": {"domains": "language"}}.get(trainer, {})
+    options = OPTIONS.get(trainer, {})
     return spec(
         write_base(folder / "base"),
         source("a", write_rows(folder / f"{trainer}-a.jsonl", rows("alpha", 60)), 0.6),

@@ -146,7 +146,7 @@ def test_templates_that_rewrite_turns_are_refused(tmp_path: Path) -> None:
 
 
 def test_messages_without_an_answer_are_refused(tmp_path: Path) -> None:
-    rows = [{"messages": [{"role": "user", "content": "a"}]}]
+    rows: list[dict[str, object]] = [{"messages": [{"role": "user", "content": "a"}]}]
     from trainers.sft import COLUMNS
 
     with pytest.raises(InputError, match="row 1 has no message of the assistant"):
@@ -154,7 +154,7 @@ def test_messages_without_an_answer_are_refused(tmp_path: Path) -> None:
 
 
 def test_preferences_need_both_answers(tmp_path: Path) -> None:
-    rows = [{"prompt": "a", "chosen": "b", "language": "en"}]
+    rows: list[dict[str, object]] = [{"prompt": "a", "chosen": "b", "language": "en"}]
     with pytest.raises(InputError, match=r"'a' has no column 'rejected' \(for rejected\); it has prompt, chosen"):
         load_source(source("a", write_rows(tmp_path / "a.jsonl", rows)), dpo.COLUMNS, ())
 
