@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainers.group import ROOT, case, run_group
+from tests.trainers.group import ROOT, case, run_group, start_group
 from tests.trainers.tiny import letters, source, spec, write_base, write_rows
 from trainers._types import Placement, TrainSpec
 

@@ -91,11 +91,11 @@ def test_grpo_raises_its_reward(tmp_path: Path) -> None:
 
 
 def test_remix_gives_weight_to_what_can_still_be_learnt(tmp_path: Path) -> None:
-    """One source is a function of the prompt, the other noise, which no reference learns: nothing is in excess there."""
+    """One source is a function of the prompt, the other noise that no reference learns: no excess is left there."""
     import random
 
     draw = random.Random(0)
-    noise = [
+    noise: list[dict[str, object]] = [
         {"prompt": f"noise {n}", "response": "".join(draw.choices("uvwxyz", k=3)), "language": "en"} for n in range(400)
     ]
     base = write_base(tmp_path / "base")
