@@ -2,7 +2,8 @@
 
     python -m benchmarks.train --out benchmarks/results/train.json
 
-Every figure comes from runs in processes of their own, ours and TRL's in turn, and is a median over repetitions. Wall times hang on what else the machine does; CPU seconds and ratios of neighbouring runs hang on it far less.
+Every figure comes from runs in processes of their own, ours and TRL's in turn, and is a median over repetitions. Wall
+times hang on what else the machine does; CPU seconds and ratios of neighbouring runs hang on it far less.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A driver to be killed: one training as a Tune trial, its steps in a file. ``python -m tests.trainers.driver FILE N``"""
+"""A driver to be killed: a training as a Tune trial, steps in a file (``python -m tests.trainers.driver FILE N``)."""
 
 import json
 import sys
