@@ -44,7 +44,11 @@ _PASSED_ON = (
     "HF_HOME",
     "HF_DATASETS_CACHE",
     "HF_HUB_CACHE",
+    "TENSORBOARD_LOGGING_DIR",
 )
+# Where trackers report to. Their keys are not passed on: Ray shows what it passes on to whoever sees its dashboard.
+_TRACKERS = ("WANDB_", "MLFLOW_", "HF_MLFLOW_")
+_SECRET = ("KEY", "TOKEN", "PASSWORD", "SECRET")
 # What a worker says when another one is gone: its own error then is not the reason.
 _LOST_PEER = ("Connection closed", "Connection reset", "Connection refused", "Broken pipe", "gloo", "NCCL")
 _POLL_S = 0.1
@@ -217,7 +221,11 @@ def _is_death(error: BaseException) -> bool:
 
 
 def _environment(bundle: Mapping[str, float], storage: Path) -> dict[str, str]:
-    variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or (name.startswith(_TRACKERS) and not name.endswith(_SECRET))
+    }
     variables["HF_HUB_DISABLE_TELEMETRY"] = "1"
     variables["TOKENIZERS_PARALLELISM"] = "false"
     variables["OMP_NUM_THREADS"] = str(max(1, int(bundle.get("CPU", 1))))

@@ -141,6 +141,8 @@ def methods_table() -> str:
     """Everything that a recipe can name, with parameters and their bounds."""
     from evaluators._schema import load_kind, options_of
     from mergers._schema import load_method
+    from trainers._schema import load_trainer
+    from trainers._schema import options_of as trainer_options
 
     from . import plugins
 
@@ -152,7 +154,10 @@ def methods_table() -> str:
         base = ", base" if method.needs_base else ", base or none" if method.optional_base else ""
         lines.append(f"  {name:<18}{count}{base}: {_first_line(method.function)}")
         lines += [f"      {_parameter(parameter)}" for parameter in method.parameters]
-    lines += ["", "trainers (experts.NAME.trainer)", *(f"  {name}" for name in plugins.choices("trainers"))]
+    lines += ["", "trainers (experts.NAME.trainer)"]
+    for name in plugins.choices("trainers"):
+        lines.append(f"  {name:<18}{_first_line(load_trainer(name))}")
+        lines += [f"      {_option(option)}" for option in trainer_options(name)]
     lines += ["", "evaluators (evaluators.NAME.kind)"]
     for name in plugins.choices("evaluators"):
         factory = load_kind(name)
@@ -176,6 +181,11 @@ def _parameter(parameter: Any) -> str:
     free = math.isinf(parameter.low) and math.isinf(parameter.high)
     bounds = "any number" if free else f"in [{parameter.low:g}, {parameter.high:g}]"
     return f"{parameter.name}: {bounds}{each}, {default}{searched}"
+
+
+def _option(option: Any) -> str:
+    default = "required" if option.required else f"default {option.default}"
+    return f"{option.name}: {option.rule}, {default.lower() if option.kind == 'bool' else default}"
 
 
 def _first_line(thing: Any) -> str:

@@ -34,6 +34,9 @@ def mark_complete(
     checkpoint: Path, spec: TrainSpec, placement: Placement, workers: int, facts: Mapping[str, Any]
 ) -> None:
     """Say that every worker has written its part of `checkpoint`; call on one worker, after a barrier."""
+    for part in checkpoint.rglob("*"):
+        if part.is_file():
+            _fsync(part)  # a mark must not outlive a power cut that what it speaks for did not
     mark = {"key": _resume_key(spec, placement, workers), **facts}
     temporary = checkpoint / f".{MARK}"
     with temporary.open("w") as file:

@@ -32,6 +32,8 @@ def process_group() -> Iterator[tuple[int, int]]:
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    if on_gpu:  # before the first collective, or all workers of a node would meet on its first device
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     import deepspeed
     import deepspeed.ops
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder

@@ -111,9 +111,9 @@ def started(
         from ._workplace import Workplace, check_length, quiet, unfolded
 
         check_placement(placement, spec.batch, workers)
-        check_length(spec)
         with quiet():
             whole = unfolded(spec, Path(work), rank)
+            check_length(whole)
             yield Workplace(whole, placement, Path(work), rank, workers)
 
 

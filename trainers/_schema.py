@@ -83,8 +83,8 @@ class Option:
         if self.kind == "function":
             return "a function, written package.module:function"
         kind = "a whole number" if self.kind == "int" else "a number"
-        bounds = [f"{'above' if self.open_low else 'at least'} {self.low:g}"] if self.low > -math.inf else []
-        bounds += [f"at most {self.high:g}"] if self.high < math.inf else []
+        bounds = [f"{'above' if self.open_low else 'at least'} {self.low:,}"] if self.low > -math.inf else []
+        bounds += [f"at most {self.high:,}"] if self.high < math.inf else []
         return " ".join([kind, " and ".join(bounds)]).strip()
 
 

@@ -70,6 +70,7 @@ class Workplace:
             "save_total_limit": 2,  # while the newest is being written, the one before it is still there
             "disable_tqdm": True,
             "report_to": list(placement.report_to) or "none",
+            "run_name": self.work.name,
             **changes,
         }
 

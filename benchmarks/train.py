@@ -1,0 +1,296 @@
+"""Trainings: start-up, speed and memory against plain TRL, two at once.
+
+    python -m benchmarks.train --out benchmarks/results/train.json
+
+Every figure comes from runs in processes of their own, ours and TRL's in turn, and is a median over repetitions. Wall
+times hang on what else the machine does; CPU seconds and ratios of neighbouring runs hang on it far less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+STEPS, WARM, BATCH, LENGTH = 20, 4, 16, 128
+GOALS = {
+    "seconds from fit to the first step": 12.0,
+    "tokens per CPU second against plain TRL": 0.9,
+    "throughput of two trials against one": 1.6,
+    "peak memory beyond 1.2 x plain TRL, MB": 300.0,
+}
+
+
+def write_world(folder: Path) -> None:
+    """A Llama of 2 M parameters with a byte vocabulary, and texts of about 90 tokens."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tests.trainers.tiny import letters, write_base, write_rows
+
+    write_base(folder / "base")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=261,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        max_position_embeddings=LENGTH,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "base")
+    rows = [{**row, "response": f"{row['response']} " * 24} for row in letters("alpha", 4 * BATCH)]
+    write_rows(folder / "rows.jsonl", rows)
+
+
+def spec(folder: Path, steps: int = STEPS) -> Any:
+    from trainers._types import Source, TrainSpec
+
+    rows = Source("a", "json", (str(folder / "rows.jsonl"),), (), 1.0)
+    return TrainSpec(str(folder / "base"), (rows,), steps=steps, batch=BATCH, max_length=LENGTH, dtype="float32")
+
+
+class Meter:
+    """Wall and CPU seconds of this process from step WARM to the last."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[float, float]] = []
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        """A step has ended."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.marks.append((time.monotonic(), used.ru_utime + used.ru_stime))
+
+    def figures(self, tokens: int) -> dict[str, float]:
+        """Rates over the steps after the warm-up, `tokens` being those of all steps; peak memory in bytes."""
+        share = (STEPS - WARM) / STEPS
+        wall, cpu = (self.marks[-1][place] - self.marks[WARM - 1][place] for place in (0, 1))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"tokens_per_s": tokens * share / wall, "tokens_per_cpu_s": tokens * share / cpu, "peak_rss": peak}
+
+
+def ours(folder: Path, out: Path) -> dict[str, float]:
+    """One training in this process, without Ray."""
+    from trainers._schema import run_trainer
+    from trainers._types import Placement
+
+    meter = Meter()
+    run_trainer("sft", spec(folder), out=str(out), work=f"{out}.work", report=meter, placement=Placement(zero=2))
+    record = json.loads((out / "training.json").read_text())
+    return meter.figures(record["tokens"]["a"]["tokens"])
+
+
+def plain(folder: Path, out: Path) -> dict[str, float]:
+    """The same model, rows and order with TRL alone: no DeepSpeed, its own data preparation."""
+    import torch
+
+    torch.set_num_threads(1)
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from trainers._data import mixture
+    from trainers.sft import COLUMNS
+
+    meter = Meter()
+    callback = type("Steps", (TrainerCallback,), {"on_step_end": lambda *_, **__: meter()})
+    rows = mixture(spec(folder), COLUMNS).rows.remove_columns("group").rename_column("response", "completion")
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32),
+        args=SFTConfig(
+            output_dir=str(out),
+            max_steps=STEPS,
+            per_device_train_batch_size=BATCH,
+            learning_rate=5e-4,
+            max_length=LENGTH,
+            bf16=False,
+            use_cpu=True,
+            activation_checkpointing=False,
+            train_sampling_strategy="sequential",
+            shuffle_dataset=False,
+            dataloader_pin_memory=False,
+            logging_steps=1,
+            save_strategy="no",
+            disable_tqdm=True,
+            report_to="none",
+        ),
+        train_dataset=rows.map(
+            lambda row: {
+                "prompt": [{"role": "user", "content": row["prompt"]}],
+                "completion": [{"role": "assistant", "content": row["completion"]}],
+            }
+        ),
+        processing_class=AutoTokenizer.from_pretrained(folder / "base"),
+        callbacks=[callback()],
+    )
+    trainer.train()
+    trainer.save_model(str(out))
+    return meter.figures(int(trainer.state.log_history[-2]["num_tokens"]))
+
+
+def trials(folder: Path, out: Path, *, count: int) -> dict[str, float]:
+    """`count` trainings at once as trials of Ray Tune, as a run makes them."""
+    import ray
+
+    from cluster.session import session
+    from cluster.trials import run_trials
+    from tests.cluster.helpers import train_body
+    from trainers._types import Placement
+
+    firsts: dict[int, float] = {}
+    lasts: dict[int, float] = {}
+    warm: dict[int, float] = {}
+
+    def seen(index: int, metrics: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if metrics.get("step") == 1:
+            firsts.setdefault(index, now)
+        if metrics.get("step") == WARM:
+            warm.setdefault(index, now)
+        lasts[index] = now
+
+    configs = [
+        {
+            "spec": asdict(spec(folder)),
+            "placement": asdict(Placement(zero=2)),
+            "workers": 1,
+            "out": str(out / str(number)),
+            "work": str(out / "work" / str(number)),
+        }
+        for number in range(count)
+    ]
+    with session("local", cpus=2):
+        ray.cluster_resources()
+        started = time.monotonic()
+        outcomes = run_trials(
+            partial(train_body, storage=str(out / "train")),
+            configs,
+            name="train",
+            storage=out / "tune",
+            resources=[{"CPU": 0}],
+            concurrency=count,
+            time_limit_s=1200,
+            on_report=seen,
+        )
+    failed = [outcome.error for outcome in outcomes if outcome.error]
+    if failed:
+        raise SystemExit(str(failed))
+    records = [json.loads((out / str(number) / "training.json").read_text()) for number in range(count)]
+    tokens = sum(record["tokens"]["a"]["tokens"] for record in records)
+    wall = max(lasts.values()) - min(warm.values())
+    return {
+        "first_step_s": max(firsts.values()) - started,
+        "tokens_per_s": tokens * (STEPS - WARM) / STEPS / wall,
+        "tokens_per_cpu_s": tokens / sum(record["cpu_seconds"] for record in records),
+        "peak_rss": max(record["peak_rss_bytes"] for record in records),
+    }
+
+
+KINDS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
+    "ours": ours,
+    "plain": plain,
+    "one": partial(trials, count=1),
+    "two": partial(trials, count=2),
+}
+
+
+def measured(kind: str, folder: Path, number: int) -> dict[str, float]:
+    """One run in a process of its own, with its CPU seconds from first to last (children included)."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    out = folder / f"{kind}-{number}"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.train", "--kind", kind, "--world", str(folder), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=1800,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {**found, "wall_s": time.monotonic() - started, "cpu_s": cpu}
+
+
+def summary(runs: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Medians, ratios of neighbouring runs, and the goals."""
+
+    def ratios(top: str, bottom: str, key: str) -> list[float]:
+        return [a[key] / b[key] for a, b in zip(runs[top], runs[bottom], strict=True)]
+
+    beyond = [(a["peak_rss"] - 1.2 * b["peak_rss"]) / 1e6 for a, b in zip(runs["one"], runs["plain"], strict=True)]
+    found = {
+        "seconds from fit to the first step": [run["first_step_s"] for run in runs["one"]],
+        "tokens per CPU second against plain TRL": ratios("ours", "plain", "tokens_per_cpu_s"),
+        "tokens per second against plain TRL": ratios("ours", "plain", "tokens_per_s"),
+        "throughput of two trials against one": ratios("two", "one", "tokens_per_s"),
+        "tokens per CPU second of two trials against one": ratios("two", "one", "tokens_per_cpu_s"),
+        "peak memory beyond 1.2 x plain TRL, MB": beyond,
+    }
+    return {
+        name: {"median": statistics.median(values), "runs": values, "goal": GOALS.get(name)}
+        for name, values in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--kind", choices=KINDS)
+    parser.add_argument("--world", type=Path)
+    given = parser.parse_args()
+    if given.kind:
+        print(json.dumps(KINDS[given.kind](given.world, given.out)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_world(folder)
+        runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+        loads = []
+        for number in range(given.repetitions):
+            for kind in KINDS:
+                loads.append(os.getloadavg()[0])
+                runs[kind].append(measured(kind, folder, number))
+                print(kind, runs[kind][-1], flush=True)
+    result = {
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "platform": platform.platform()},
+        "load while measuring": {"median": statistics.median(loads), "min": min(loads), "max": max(loads)},
+        "note": "load above the number of CPUs: other work ran beside this, so wall times are upper figures and "
+        "only ratios of neighbouring runs and CPU seconds speak of the program"
+        if statistics.median(loads) > (os.cpu_count() or 1)
+        else "",
+        "setting": {
+            "steps": STEPS,
+            "warm": WARM,
+            "batch": BATCH,
+            "max_length": LENGTH,
+            "repetitions": given.repetitions,
+        },
+        "summary": summary(runs),
+        "runs": runs,
+    }
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["summary"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
