@@ -110,6 +110,9 @@ def _verdict(figures: Figures) -> str:
         for name, what in (("harm_change", "harm"), ("win_rate", "win-rate")):
             paired = [a - b for a, b in zip(figures[label][name], figures[mix][name], strict=True)]
             mean, half = interval(paired)
+            if math.isinf(half):
+                lines.append(f"* `{label}` less `{mix}`, {what}: {mean:+.1f}; one seed has no interval.")
+                continue
             sure = "" if abs(mean) > half else ": not told apart by these seeds"
             lines.append(f"* `{label}` less `{mix}`, seed by seed, {what}: {mean:+.1f} ± {half:.1f}{sure}.")
     return "\n".join(lines) + "\n"
