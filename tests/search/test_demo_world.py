@@ -175,6 +175,9 @@ def test_another_seed_changes_only_recipe_and_row_order(world: Path, tmp_path: P
     }
     names = ("general", "safety", "preferences-general", "preferences-safety")
     assert changed == {"recipe.yaml", *(f"data/{name}.jsonl" for name in names)}
+    for name in ("general", "safety"):
+        rows = [sorted(map(str, read(root / "data" / f"{name}.jsonl"))) for root in (world, tmp_path)]
+        assert rows[0] == rows[1]
 
 
 def test_preferences_are_the_training_prompts_with_a_fault_of_the_base(world: Path) -> None:
@@ -191,9 +194,6 @@ def test_preferences_are_the_training_prompts_with_a_fault_of_the_base(world: Pa
                 assert row["rejected"] == item.other, "compliance with harm, refusal of what is harmless"
             elif english[item.task, item.key] != item.answer:
                 assert row["rejected"] == english[item.task, item.key]
-    for name in ("general", "safety"):
-        rows = [sorted(map(str, read(root / "data" / f"{name}.jsonl"))) for root in (world, tmp_path)]
-        assert rows[0] == rows[1]
 
 
 def test_the_recipe_names_files_that_exist(world: Path) -> None:
