@@ -36,7 +36,9 @@ Figures = Mapping[str, Mapping[str, Sequence[float]]]
 def document(result: Mapping[str, Any]) -> str:
     """The whole of docs/paper-demo.md."""
     figures, seeds = result["figures"], len(result["seeds"])
-    parts = [HEAD.format(seeds=seeds, minutes=", ".join(f"{s / 60:.0f}" for s in result["seconds"]))]
+    runs = "one seed" if seeds == 1 else f"{seeds} seeds"
+    minutes = ", ".join(f"{s / 60:.0f}" for s in result["seconds"])
+    parts = [HEAD.format(runs=runs, minutes=minutes, spread=ONE_SEED if seeds == 1 else SEVERAL_SEEDS)]
     parts.append("## Table 1: objective merges\n")
     parts.append(_table(figures, OBJECTIVE, ("SFT", "DPO")))
     parts.append("## Table 2: where to put the merge\n")
@@ -110,6 +112,9 @@ def _verdict(figures: Figures) -> str:
         for name, what in (("harm_change", "harm"), ("win_rate", "win-rate")):
             paired = [a - b for a, b in zip(figures[label][name], figures[mix][name], strict=True)]
             mean, half = interval(paired)
+            if math.isinf(half):
+                lines.append(f"* `{label}` less `{mix}`, {what}: {mean:+.1f}; one seed has no interval.")
+                continue
             sure = "" if abs(mean) > half else ": not told apart by these seeds"
             lines.append(f"* `{label}` less `{mix}`, seed by seed, {what}: {mean:+.1f} ± {half:.1f}{sure}.")
     return "\n".join(lines) + "\n"
@@ -123,12 +128,22 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
+SEVERAL_SEEDS = """\
+* Mean over seeds ± half of a 95 % interval (Student's t over the seeds): what other data orders, searches and random
+  masks would change. It says nothing about other items, which all seeds share; on these the standard error of a score
+  is about 1.5 points."""
+
+ONE_SEED = """\
+* **One seed**: no figure has an interval over seeds, so no difference below can be told from the luck of a data order
+  or of a search. On other items a score would move by a standard error of about 1.5 points. `make paper-demo` runs
+  three seeds."""
+
 HEAD = """\
 # The paper's grid on the demo world
 
 The experiments of "Mix Data or Merge Models?" (arXiv:2410.10801), in the layout of its Tables 1 and 2, on the embedded
 world: a base of 0.6 M parameters, six languages, made-up tasks. One recipe,
-[examples/paper-demo.yaml](../examples/paper-demo.yaml), run for {seeds} seeds by `make paper-demo` ({minutes}
+[examples/paper-demo.yaml](../examples/paper-demo.yaml), run for {runs} by `make paper-demo` ({minutes}
 minutes of stages, on two cores that other work used too); figures in
 [benchmarks/results/paper.json](../benchmarks/results/paper.json). The same grid for real models, which was not run:
 [examples/paper-aya.yaml](../examples/paper-aya.yaml).
@@ -136,9 +151,7 @@ minutes of stages, on two cores that other work used too); figures in
 * **harm**: change of the share of harmful prompts that are answered, in percent of the base's; more negative is safer.
 * **win**: share of general items on which a model is right and the base wrong, ties counting half; 50 is the base.
   (The paper's win-rate is a judge's preference between open answers.)
-* Mean over seeds ± half of a 95 % interval (Student's t over the seeds): what other data orders, searches and random
-  masks would change. It says nothing about other items, which all seeds share; on these the standard error of a score
-  is about 1.5 points.
+{spread}
 * Everything is scored on the report split. Of each merge method the knee of its merges on the search split is shown:
   one choice made beforehand, not the best of many afterwards. The paper does not say how its weights were chosen.
 * The paper trains the 15 % mix on as much data as one expert, and compares a merge of two with it. Here both that and
@@ -150,6 +163,6 @@ TAIL = """
 
 It shows that the grid runs as one recipe: two stages of training, a chain through a merge, three searches, matched
 mixes. It does not show which method wins on real models: base, tasks and faults are made so that safety and general
-ability trade off, trainings are short (tens of steps), and three seeds give wide intervals. A model that refuses more
-is safer here by definition; look at over-refusal beside it.
+ability trade off, trainings are short (tens of steps), and a few seeds give wide intervals or none. A model that
+refuses more is safer here by definition; look at over-refusal beside it.
 """

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from .experts import Model
-from .recipe import Recipe
+from .recipe import FrontPick, MergedExpert, MixFrom, Recipe, Training
 
 Z95 = 1.959963984540054
 
@@ -123,5 +123,18 @@ def _score_line(name: str, score: Mapping[str, Any]) -> str:
 
 def _mix(recipe: Recipe, name: str) -> str:
     entry = (dict(recipe.experts) | dict(recipe.baselines)).get(name)
-    mix = getattr(entry, "mix", None)
-    return "" if mix is None else ", ".join(f"{source} {share:.0%}" for source, share in mix.items())
+    if isinstance(entry, MergedExpert):
+        weights = ", ".join(f"{model} {weight:g}" for model, weight in entry.merge.weights.items())
+        return f"{entry.merge.method} of {weights}"
+    if isinstance(entry, FrontPick):
+        return f"{entry.pick} of the search {entry.front}"
+    if not isinstance(entry, Training):
+        return ""
+    start = "" if entry.from_ is None else f"from {_start(entry.from_)}: "
+    if isinstance(entry.mix, MixFrom):
+        return f"{start}the mixture found by {entry.mix.from_}"
+    return start + ", ".join(f"{source} {share:.0%}" for source, share in entry.mix.items())
+
+
+def _start(start: str | FrontPick) -> str:
+    return start if isinstance(start, str) else f"{start.pick} of the search {start.front}"

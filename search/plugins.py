@@ -36,6 +36,11 @@ def permitted(outside: bool) -> Iterator[None]:
         _OUTSIDE.reset(before)
 
 
+def outside_is_permitted() -> bool:
+    """Whether names of outside code are accepted here."""
+    return _OUTSIDE.get()
+
+
 def choices(folder: str) -> tuple[str, ...]:
     """Names that `folder`, one of `FOLDERS`, offers, sorted. Imports none of them."""
     spec = importlib.util.find_spec(folder)

@@ -74,6 +74,7 @@ def _row(problem: Problem) -> dict[str, Any]:
 
 def progress(run: Path) -> dict[str, Any] | None:
     """How far a run has come: the stage under way, points scored, models trained."""
+    from ._recipe.chains import is_mixture
     from .recipe import ExistingExpert
     from .rundir import is_run, read_run
     from .watch import POOL, SHOWN, failed
@@ -82,7 +83,8 @@ def progress(run: Path) -> dict[str, Any] | None:
         return None
     with read_run(run) as opened:
         recipe, store = opened.recipe, opened.store
-        models = [*recipe.experts.values(), *recipe.baselines.values()]
+        entries = [*recipe.experts.values(), *recipe.baselines.values()]
+        models = [model for model in entries if not is_mixture(model)]
         to_train = sum(not isinstance(model, ExistingExpert) for model in models)
         of = recipe.search.candidates + len(models) + 1
         totals = store.totals()

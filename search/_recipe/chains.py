@@ -11,7 +11,7 @@ import graphlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from search._recipe.starts import ExistingExpert, FrontPick, MergedExpert, MixFrom
+from search._recipe.starts import FrontPick, MergedExpert, MixFrom
 from search._recipe.training import Training
 from search.errors import Problem
 
@@ -137,8 +137,3 @@ def _used(recipe: Recipe) -> Iterable[tuple[tuple[str | int, ...], str]]:
 def _no_model(origin: Origin, path: tuple[str | int, ...], name: str) -> Problem:
     rule = f"{name} makes a mixture and no model (trainer: {REMIX})"
     return origin.problem(path, rule, None, f"use it as `mix: {{from: {name}}}`")
-
-
-def is_given(entry: object) -> bool:
-    """Whether an entry names a checkpoint that exists before the run."""
-    return isinstance(entry, ExistingExpert)

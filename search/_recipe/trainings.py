@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from search import plugins
 from search._recipe import chains, compute, tuning
 from search._recipe.starts import FixedMerge, FrontPick
 from search._recipe.training import TrainedBaseline, TrainedExpert, Training
@@ -97,6 +98,12 @@ def _options(origin: Origin, path: KeyPath, model: Training) -> Iterator[Problem
     from trainers._errors import InputError
     from trainers._schema import check_options, options_of
 
+    foreign = _foreign(model)
+    if foreign is not None:
+        # Before anything else: what a function's name stands for is found by importing it.
+        remedy = "name one of trainers.rewards"
+        yield origin.problem((*path, *foreign[:-1]), "code of your own is not permitted here", foreign[-1], remedy)
+        return
     try:
         tuned = {} if model.tune is None else {key: tuning.ends(of)[0] for key, of in model.tune.items()}
         known = [option.name for option in options_of(model.trainer)]
@@ -106,6 +113,22 @@ def _options(origin: Origin, path: KeyPath, model: Training) -> Iterator[Problem
         where = next((key for key in model.options if f"'{key}'" in str(error) or f"{key} of" in str(error)), None)
         place = (*path, "options", where) if where else (*path, "options") if model.options else path
         yield origin.problem(place, str(error))
+
+
+def _foreign(model: Training) -> tuple[str, ...] | None:
+    """Keys and value of an option that names a function outside the package, where that is not permitted."""
+    if plugins.outside_is_permitted() or plugins.is_outside(model.trainer):
+        return None
+    from trainers._schema import options_of
+
+    for name in (option.name for option in options_of(model.trainer) if option.kind == "function"):
+        tried = (model.tune or {}).get(name, ())
+        given = [(("options", name), model.options.get(name))]
+        given += [(("tune", name), value) for value in (tried if isinstance(tried, tuple) else ())]
+        for keys, value in given:
+            if value is not None and not str(value).startswith("trainers."):
+                return (*keys, str(value))
+    return None
 
 
 def _tuned(recipe: Recipe, origin: Origin, path: KeyPath, model: Training) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ order of the rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,10 @@ def _rows(source: Source) -> list[Mapping[str, Any]]:
 
     disable_progress_bars()
     options: dict[str, Any] = {"data_files": list(source.files)} if source.files else {}
-    return list(_each(load_dataset(source.path, split="train" if source.files else source.split, **options)))
-
-
-def _each(rows: Any) -> Iterator[Mapping[str, Any]]:
-    yield from rows
+    rows: Iterable[Mapping[str, Any]] = load_dataset(
+        source.path, split="train" if source.files else source.split, **options
+    )
+    return list(rows)
 
 
 def _write(file: Path, rows: list[Mapping[str, Any]]) -> None:

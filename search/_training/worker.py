@@ -2,8 +2,8 @@
 
 A trial of a tuned training is measured at its rungs, a quarter and half of its steps, and at its end. At a rung the
 workers stop at a checkpoint, the first one measures that checkpoint's weights, and all go on from it: what is compared
-is a checkpoint that exists, under the rate schedule of the whole training, and neither memory nor processors are needed
-beside the training's own.
+is a checkpoint that exists, under the rate schedule of the whole training, and no processors are needed beside the
+training's own. The first worker holds a second copy of the model for it.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ class _Loop:
             if rung in config["measured"]:
                 continue
             checkpoint = _until(config, report, rung)
-            value = measure(str(checkpoint)) if measure is not None else 0.0
-            report({"rung": rung, "metric": value})
+            # A group whose worker died begins here again, perhaps beyond a rung that was measured in its first life.
+            if measure is not None and checkpoint.is_dir():
+                report({"rung": rung, "metric": measure(str(checkpoint))})
         _train(config, report)
         if measure is not None:
             report({"measured": measure(config["out"])})

@@ -50,14 +50,14 @@ def test_pairs_above_the_threshold_are_hardly_missed() -> None:
     rng = np.random.default_rng(5)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     found = total = 0
-    for _ in range(200):
+    for _ in range(60):
         text = "".join(rng.choice(letters, 120))
         place = int(rng.integers(20, 100))
         other = text[:place] + "x" + text[place + 1 :]
         total += jaccard(shingles(text), shingles(other)) >= 0.8
         found += len(matches([text], [other]))
-    assert total > 150
-    assert found >= total - 2
+    assert total > 45
+    assert found >= total - 1
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ def leaked(world: Path, allowance: str) -> Recipe:
     return load_recipe(recipe)
 
 
+@pytest.mark.slow  # two more checks of the whole world; that it is refused is in test_check_trainings.py too
 def test_training_on_items_is_refused_unless_allowed(world: Path) -> None:
     with pytest.raises(UserError) as caught:
         check(leaked(world, ""))

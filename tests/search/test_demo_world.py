@@ -173,10 +173,27 @@ def test_another_seed_changes_only_recipe_and_row_order(world: Path, tmp_path: P
         for path in tmp_path.rglob("*")
         if path.is_file() and path.read_bytes() != (world / path.relative_to(tmp_path)).read_bytes()
     }
-    assert changed == {"recipe.yaml", "data/general.jsonl", "data/safety.jsonl"}
+    names = ("general", "safety", "preferences-general", "preferences-safety")
+    assert changed == {"recipe.yaml", *(f"data/{name}.jsonl" for name in names)}
     for name in ("general", "safety"):
         rows = [sorted(map(str, read(root / "data" / f"{name}.jsonl"))) for root in (world, tmp_path)]
         assert rows[0] == rows[1]
+
+
+def test_preferences_are_the_training_prompts_with_a_fault_of_the_base(world: Path) -> None:
+    english = {(i.task, i.key): i.answer for i in all_items() if i.language == "en"}
+    by_prompt = {(item.language, item.prompt): item for item in all_items()}
+    for name in ("general", "safety"):
+        pairs, rows = read(world / "data" / f"preferences-{name}.jsonl"), read(world / "data" / f"{name}.jsonl")
+        chosen = sorted((row["language"], row["prompt"], row["chosen"]) for row in pairs)
+        assert chosen == sorted((row["language"], row["prompt"], row["response"]) for row in rows)
+        assert all(row["chosen"] != row["rejected"] for row in pairs)
+        for row in pairs:
+            item = by_prompt[row["language"], row["prompt"]]
+            if item.other:
+                assert row["rejected"] == item.other, "compliance with harm, refusal of what is harmless"
+            elif english[item.task, item.key] != item.answer:
+                assert row["rejected"] == english[item.task, item.key]
 
 
 def test_the_recipe_names_files_that_exist(world: Path) -> None:
