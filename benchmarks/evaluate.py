@@ -5,7 +5,8 @@
 Both answer the same prompts (short generation), judge the same continuations (likelihoods), and choose among the same
 three texts a prompt, in turns within one process, so that other work on the machine falls on both. Stated are seconds
 on the wall and of the processor, the medians over rounds, and the ratio of theirs to ours; answers are compared, so a
-fast wrong engine shows. `swap` is what writing a candidate into the live model takes of a whole evaluation.
+fast wrong engine shows. `swap` is what writing a candidate into the live model takes of a whole evaluation, `several`
+what evaluating K candidates in one batch gains over one after the other (`_several.py`).
 
 Sizes: `demo` is the demo's model on its own items; a number is a Llama of so many million random parameters in float32
 with the demo's tokenizer, whose answers never end.
@@ -31,6 +32,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks._models import make
+from benchmarks._several import several
 from evaluators._items import load_items
 from evaluators._transformers import transformers_engine
 from search.demo.world import write_world
@@ -194,6 +196,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--together", nargs="*", type=int, default=[48, 480], help="items of several candidates at once"
+    )
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -210,6 +215,17 @@ def main() -> None:
             path = model_of(size, folder, folder / "world")
             found["sizes"][size] = compare(path, chosen, batch, arguments.rounds if size == "demo" else 2)
         found["swap"] = swap(folder / "world", list(every), arguments.rounds)
+        found["several"] = {
+            str(count): several(
+                folder / "world" / "base",
+                folder / f"adapters-{count}",
+                every[:: len(every) // count][:count],
+                timed,
+                batch_tokens=None,
+                rounds=arguments.rounds,
+            )
+            for count in arguments.together
+        }
     text = json.dumps(found, indent=2)
     if arguments.out is not None:
         arguments.out.write_text(text + "\n", encoding="utf-8")

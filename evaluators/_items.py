@@ -207,7 +207,7 @@ def _check_languages(items: Sequence[Item], languages: Sequence[str], named: str
         codes = some([repr(code) for code in dict.fromkeys(item.language for item in foreign)])
         raise InputError(
             f"{named}: {len(foreign)} of {len(items)} items have a language that the recipe does not list: {codes}; "
-            f"listed: {', '.join(languages)}"
+            f"listed: {', '.join(languages)}; add it there, or remove the items"
         )
 
 

@@ -66,7 +66,7 @@ class TransformersEngine:
         self._decoder = Decoder(self._forward, self._encoder, self._ends, loaded.fill)
         self._logits = max(1, LOGIT_VALUES // self._forward.vocabulary)
         self._tokens = 0
-        self._candidates = 1
+        self._candidates = 0
 
     @property
     def tokens(self) -> int:
@@ -104,10 +104,10 @@ class TransformersEngine:
             try:
                 yield
             finally:
-                self._candidates = 1
+                self._candidates = 0
 
     def _owners(self, count: int) -> Sequence[int] | None:
-        return parts(count, self._candidates) if self._candidates > 1 else None
+        return parts(count, self._candidates) if self._candidates else None
 
     def generate(
         self,
@@ -239,7 +239,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _prefix(self, rows: Sequence[Ids]) -> Prefix:
-        if self._candidates > 1:
+        if self._candidates:
             return Prefix()  # what a prefix leaves behind is each candidate's own
         shared = shared_prefix(rows)
         return self._forward.prefix(rows[0][:shared]) if shared >= PREFIX else Prefix()

@@ -1,16 +1,23 @@
-"""Every evaluator kind that needs no server, on the demo world: items, a classifier, a task of lm-eval, a recipe.
+"""Every evaluator kind on the demo world: items, a classifier, a task of lm-eval, a judge, a recipe.
 
     python examples/kinds.py OUT
     mergefront check OUT/recipe.yaml
     mergefront score OUT/recipe.yaml OUT/base
 
-Kinds that ask a judge are in examples/judges.yaml. The demo's model writes no programs and short answers, so what these
-scores say about it is of no interest; what the recipe says is.
+leaves out the kinds that ask a judge. With a judge (examples/judge_server.py is one for trying) all kinds run:
+
+    python examples/judge_server.py --port 8011 &
+    python examples/kinds.py OUT http://127.0.0.1:8011/v1 by-rule
+    mergefront run OUT/recipe.yaml --out OUT/run
+
+The demo's model writes no programs and short answers, so what these scores say about it is of no interest; what the
+recipe says is. Judges of a real run are in examples/judges.yaml.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,8 +27,9 @@ RECIPE = """\
 name: kinds
 base: base
 languages: ["en", "hi", "ar", "fr", "es", "ru"]
-experts:
-  same: {path: base}             # nothing is trained here
+experts:                         # nothing is trained here
+  one: {path: one}               # the base a little off
+  two: {path: two}
 
 evaluators:
   # Answers.
@@ -52,12 +60,25 @@ evaluators:
   harness: {kind: harness, options: {tasks: {demo_choices: en}, include: tasks, metric: acc, chat: true}}
 
 search:
+  experts: [one, two]
   methods: [linear]
   objectives: {general: max, safety: max}
-  candidates: 4
+  candidates: 2
 cluster:
   evaluators: {actors: 1, cpus: 0.5}
-export: {dtype: float32}
+export: {picks: [knee], dtype: float32}
+"""
+
+JUDGED = """\
+  # A judge's labels.
+  harm: {{kind: judge_harm, data: eval/asked.jsonl, look_alikes: over_refusal,
+         options: {{judge: local, max_new_tokens: 16}}}}
+  wins: {{kind: judge_winrate, data: eval/asked.jsonl, options: {{judge: local, max_new_tokens: 16}}}}
+
+judges:
+  local: {{endpoint: "{endpoint}", model: "{model}", cache: judge.sqlite}}
+
+search:
 """
 
 TASK = """\
@@ -74,8 +95,8 @@ metric_list:
 """
 
 
-def write(out: Path) -> None:
-    """Write the world with what the kinds need."""
+def write(out: Path, endpoint: str = "", model: str = "") -> None:
+    """Write the world with what the kinds need; with the endpoint of a judge and its model's name, all kinds."""
     from search.demo.world import write_world
 
     write_world(out)
@@ -94,7 +115,13 @@ def write(out: Path) -> None:
     ])  # fmt: skip
     (tasks / "demo_choices.yaml").write_text(TASK.format(file=(tasks / "rows.jsonl").absolute()), encoding="utf-8")
     _train(out / "classifier", out / "base", _read(out / "data" / "safety.jsonl"))
-    (out / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    for seed, name in enumerate(("one", "two")):
+        _shift(out / name, out / "base", seed)
+    recipe = RECIPE
+    if endpoint:
+        _write(out / "eval" / "asked.jsonl", _read(out / "eval" / "harmful.jsonl")[::20])
+        recipe = RECIPE.replace("search:\n", JUDGED.format(endpoint=endpoint, model=model), 1)
+    (out / "recipe.yaml").write_text(recipe, encoding="utf-8")
 
 
 def _choices(rows: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -119,6 +146,18 @@ def _programs() -> Iterable[dict[str, Any]]:
             "tests": f"assert f(1) == {number + 1}",
             "split": ("search", "report")[number % 2],
         }
+
+
+def _shift(out: Path, base: Path, seed: int) -> None:
+    """The base with noise on its weights, in place of an expert."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, out)
+    draws = torch.Generator().manual_seed(seed)
+    tensors = load_file(base / "model.safetensors")
+    moved = {name: t + 0.1 * t.std() * torch.randn(t.shape, generator=draws) for name, t in tensors.items()}
+    save_file(moved, out / "model.safetensors", metadata={"format": "pt"})
 
 
 def _train(out: Path, base: Path, rows: list[dict[str, Any]]) -> None:
@@ -158,4 +197,4 @@ def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), *sys.argv[2:4])

@@ -68,6 +68,13 @@ class LowRankMerge:
             whole.add_(difference, alpha=weights[owner])
         return whole
 
+    def factors(self) -> Mapping[str, tuple[Tensor, Tensor, Tensor]] | None:
+        """A (R, in), scaled B (out, R) and whose (R,) each rank is, by tensor: with these a candidate is its weights.
+
+        None where an adapter also replaces a tensor or rows of one.
+        """
+        return None if self._differences else self._factors
+
     def apply(
         self, live: Mapping[str, Tensor], weights: Sequence[float], base_weight: float = 1.0, *, untouched: bool = True
     ) -> None:

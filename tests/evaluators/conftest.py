@@ -33,7 +33,9 @@ SHAPE: dict[str, Any] = {
 }
 
 ARCHITECTURES: dict[str, Callable[[], Any]] = {
-    "llama": lambda: transformers.LlamaConfig(**SHAPE, num_key_value_heads=4, tie_word_embeddings=True),
+    "llama": lambda **more: transformers.LlamaConfig(
+        **{**SHAPE, **more}, num_key_value_heads=4, tie_word_embeddings=True
+    ),
     # Grouped heads, own head, and a window shorter than the sequences.
     "mistral": lambda: transformers.MistralConfig(
         **SHAPE, num_key_value_heads=2, sliding_window=6, tie_word_embeddings=False
@@ -78,10 +80,12 @@ def tokenizer(*, template: bool = True) -> transformers.PreTrainedTokenizerFast:
     return made
 
 
-def write_model(folder: Path, architecture: str = "llama", *, seed: int = 0, template: bool = True) -> Path:
-    """A checkpoint whose responses differ between prompts and end after various lengths."""
+def write_model(
+    folder: Path, architecture: str = "llama", *, seed: int = 0, template: bool = True, **shape: int
+) -> Path:
+    """A checkpoint whose responses differ between prompts and end after various lengths; `shape`: of a Llama."""
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(ARCHITECTURES[architecture]())
+    model = transformers.AutoModelForCausalLM.from_config(ARCHITECTURES[architecture](**shape))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 2:

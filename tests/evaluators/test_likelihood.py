@@ -69,8 +69,8 @@ def test_likelihoods_equal_one_plain_pass_each(any_checkpoint: Path, chat: bool)
 
 def test_choices_of_one_prompt_are_as_likely_as_each_alone(any_checkpoint: Path) -> None:
     engine = engine_of(any_checkpoint, batch_tokens=200)
-    prompts = [prompt for prompt in PROMPTS[:8] for _ in range(4)]
-    texts = [text for row in range(8) for text in (TEXTS[row], "7", "3 7", f"{TEXTS[row]} 3 cake help")]
+    prompts = [prompt for prompt in PROMPTS[:8] for _ in range(5)]
+    texts = [text for row in range(8) for text in (TEXTS[row], "7", "", "3 7", f"{TEXTS[row]} 3 cake help")]
     together = engine.loglikelihood(prompts, texts)
     alone = [engine.loglikelihood([prompt], [text])[0] for prompt, text in zip(prompts, texts, strict=True)]
     assert [(one.tokens, one.greedy) for one in together] == [(one.tokens, one.greedy) for one in alone]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from evaluators._engine import Sampling
 from evaluators._errors import InputError
 from evaluators._several import Adapters, Candidates, Stacked
 from evaluators._transformers import TransformersEngine, transformers_engine
-from evaluators._types import Item
+from evaluators._types import Evaluator, Item
 from evaluators.choice_loglikelihood import choice_loglikelihood
 from evaluators.exact_match import exact_match
 from evaluators.refusal import refusal
@@ -118,6 +119,10 @@ def test_all_answers_equal_those_of_each_candidate_alone(case: Case, batch_token
     assert path != DEMO or 0 < sum(matched) < len(matched)
 
 
+def scored(kind: Evaluator, items: list[Item], engine: TransformersEngine, _: int) -> list[float]:
+    return list(kind.score(engine, items))
+
+
 def test_evaluators_score_candidates_together_as_apart(case: Case) -> None:
     path, candidates, _ = case
     items = [
@@ -126,7 +131,7 @@ def test_evaluators_score_candidates_together_as_apart(case: Case) -> None:
     ]
     engine = engine_of(path)
     for kind in (choice_loglikelihood(), refusal(markers={"*": ["cake"]}), exact_match(mode="generate")):
-        apart = one_by_one(case, lambda one, _, kind=kind: list(kind.score(one, items)))
+        apart = one_by_one(case, partial(scored, kind, items))
         with engine.several(candidates):
             assert list(kind.score(engine, items * K)) == apart
 

@@ -1,8 +1,11 @@
-"""What of the vLLM engine runs without vLLM: what it says where it is missing, and the proof that weights changed."""
+"""The vLLM engine: what runs without vLLM, and all of it with a Python that has it."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +17,12 @@ from torch import Tensor
 from evaluators._engines import load_engine
 from evaluators._errors import InputError
 from evaluators._files import ends_of, tensor_files
+from evaluators._transformers import transformers_engine
 from evaluators._vllm_worker import Staging, _bits
 
-from .conftest import write_model
+from .conftest import sentences, write_model
+
+PYTHON = "MERGEFRONT_VLLM_PYTHON"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
@@ -88,3 +94,41 @@ def test_a_tensor_that_is_not_taken_over_is_noticed(tmp_path: Path) -> None:
     staged[broken.names[1]].mul_(1.5)
     with pytest.raises(RuntimeError, match="live weights are not those that were written"):
         broken.staging_take()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    not os.environ.get(PYTHON), reason=f"{PYTHON} names no Python that has vLLM (see docs/evaluators.md)"
+)
+def test_on_a_real_vllm_answers_are_those_of_transformers_and_follow_the_weights(tmp_path: Path) -> None:
+    paths = []
+    for seed in (0, 3):  # vLLM's attention on CPUs wants heads of 32 and more
+        path = write_model(tmp_path / str(seed), seed=seed, hidden_size=128, intermediate_size=128)
+        paths.append(path)
+    prompts = [f"{text} {number}" for number, text in enumerate(sentences(18, 5, longest=5))]
+    engines = [transformers_engine(str(path), dtype="float32", device="cpu") for path in paths]
+    expected = [engine.generate(prompts, max_new_tokens=8) for engine in engines]
+    texts = [text.strip() for text in expected[1]]
+    script = Path(__file__).with_name("vllm_run.py")
+    process = subprocess.run(
+        [os.environ[PYTHON], str(script), *map(str, paths)],
+        input=json.dumps({"prompts": prompts, "texts": texts}),
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    line = next(line for line in process.stdout.splitlines() if line.startswith("ANSWERS "))
+    found = json.loads(line.removeprefix("ANSWERS "))
+    assert found["before"] == found["after"] == expected[0]
+    assert found["other"] == expected[1] != expected[0]
+    assert found["until"] == engines[1].generate(prompts, max_new_tokens=8, until=["e"])
+    likely = engines[1].loglikelihood(prompts, texts)
+    assert [value for value, _ in found["logprobs"]] == pytest.approx([one.logprob for one in likely], rel=1e-4)
+    assert [greedy for _, greedy in found["logprobs"]] == [one.greedy for one in likely]
+    assert found["matches"] == engines[1].matches(prompts, texts)
+    assert found["drawn"][0] == found["drawn"][1] != found["other"]
+    assert "live weights are not those that were written" in found["not taken over"]

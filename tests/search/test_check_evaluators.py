@@ -83,6 +83,19 @@ def test_prompts_that_do_not_fit_are_counted_and_named(world: Path) -> None:
     assert "refusal: 18 of 18 prompts" in found
 
 
+def test_items_without_an_answer_or_in_a_language_of_their_own(world: Path) -> None:
+    write(
+        world, "bare", [{**row, "id": f"i{n}", "answer": "" if n == 4 else row["answer"]} for n, row in enumerate(ROWS)]
+    )
+    found = problem(world, "a: {kind: exact_match, data: bare.jsonl}")
+    assert found.startswith("recipe.yaml:7: evaluators.a.data: exact_match: 1 of 18 items have no answer: i4")
+    write(world, "far", [{**row, "language": "de" if n == 4 else row["language"]} for n, row in enumerate(ROWS)])
+    assert problem(world, "a: {kind: exact_match, data: far.jsonl}") == (
+        "recipe.yaml:7: evaluators.a.data: far.jsonl: 1 of 18 items have a language that the recipe does not list: "
+        "'de'; listed: en, fr, hi; add it there, or remove the items"
+    )
+
+
 def test_answers_in_another_script(world: Path) -> None:
     write(world, "mixed", [{**row, "language": {"en": "hi", "hi": "en"}.get(row["language"], "fr")} for row in ROWS])
     found = problem(world, "a: {kind: exact_match, data: mixed.jsonl}")
