@@ -15,7 +15,7 @@ COMMANDS = {
     "cancel": ("--url", "job"),
     "check": ("--out", "recipe"),
     "demo": ("--candidates", "--out"),
-    "doctor": (),
+    "doctor": ("path",),
     "export": ("--out", "--pick", "run"),
     "fetch": ("--out", "--pick", "--url", "job"),
     "front": ("--all", "--json", "--objective", "run"),
@@ -28,7 +28,7 @@ COMMANDS = {
     "methods": (),
     "optuna": ("--out", "run"),
     "report": ("run",),
-    "run": ("--cluster", "--directory", "--fork", "--out", "recipe"),
+    "run": ("--cluster", "--directory", "--elastic", "--fork", "--out", "recipe"),
     "score": ("--json", "--split", "model", "recipe"),
     "search": ("--out", "recipe"),
     "serve": (
