@@ -86,7 +86,11 @@ def plan(folder: Path, candidates: int, workers: int) -> SearchPlan:
 
 
 def measure(folder: Path, workers: int, candidates: int, seconds: float) -> dict[str, Any]:
-    """One search on a pool of `workers`; a Ray session is open. Times in seconds and milliseconds, CPU by process."""
+    """One search on a pool of `workers`; a Ray session is open. Times in seconds and milliseconds, CPU by process.
+
+    `of_linear` compares with candidates that take `seconds` each; `busy_share` with the time that they did take in the
+    workers, which on a loaded machine is longer: a worker that sleeps must be woken.
+    """
     pool = open_pool(Sleeper(seconds), actors=workers, cpus=1.0, start_timeout_s=300)
     try:
         broker = psutil.Process(pool.broker_pid())
@@ -110,6 +114,8 @@ def measure(folder: Path, workers: int, candidates: int, seconds: float) -> dict
         "candidates": candidates,
         "wall_s": round(wall, 3),
         "of_linear": round(ideal / wall, 3),
+        "busy_share": round(spent / (wall * workers), 3),
+        "in_worker_ms": round(1e3 * spent / candidates, 1),
         "idle_ms": round(1e3 * (wall * workers - spent) / candidates, 1),
         "driver_cpu_ms": round(1e3 * cpu / candidates, 2),
         "broker_cpu_ms": round(1e3 * theirs / candidates, 2),

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from search.store import Store
 
 from ._nodes import Nodes, nodes
@@ -39,7 +41,9 @@ def world(folder: Path, candidates: int, address: str, actors: int = 3) -> Path:
 
 
 def scored(run: Path) -> dict[str, Any]:
-    """`scored_in` of a run directory."""
+    """`scored_in` of a run directory; nothing before it has a database."""
+    if not (run / "study.db").exists():
+        return {}
     store = Store(run / "study.db")
     try:
         return scored_in(store)
@@ -92,9 +96,10 @@ def searched(
 
 
 def _merges(out: Path) -> int:
-    if not (out / "study.db").exists():
-        return 0
-    return sum(state == "COMPLETE" for state, _ in scored(out).values())
+    try:
+        return sum(state == "COMPLETE" for state, _ in scored(out).values())
+    except sa.exc.SQLAlchemyError:
+        return 0  # its tables are not there yet
 
 
 def kills(count: int = KILLS, every_s: float = EVERY_S, candidates: int = 0) -> dict[str, Any]:

@@ -43,6 +43,9 @@ def nodes(count: int, cpus: float) -> Iterator[Nodes]:
     """A cluster with tokens, as `mergefront` joins it from this process and its children."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Ray makes its workers yield to everything else of a machine; here they stand for machines of their own.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # half a minute is not enough on a busy machine
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     from ray.cluster_utils import Cluster

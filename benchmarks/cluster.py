@@ -43,7 +43,7 @@ def dispatch() -> dict[str, Any]:
     figures = {}
     for actors in ACTORS:
         same = [row for row in rows if row["actors"] == actors]
-        keys = ("of_linear", "idle_ms", "driver_cpu_ms", "broker_cpu_ms")
+        keys = ("of_linear", "busy_share", "in_worker_ms", "idle_ms", "driver_cpu_ms", "broker_cpu_ms")
         figures[str(actors)] = {key: statistics.median(row[key] for row in same) for key in keys}
     return {"sleep_s": SLEEP_S, "goal_of_linear": 0.9, "goal_driver_ms": 20.0, "median": figures, "runs": rows}
 

@@ -100,7 +100,7 @@ class Crew:
         self._seats: set[int] = set()
         self._starting = 0
         self._loops: set[asyncio.Task[None]] = set()
-        self._empty_since = time.monotonic()
+        self._empty_since = self._grow_again = time.monotonic()
         self.trouble = ""
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self.lost_workers = self.lost_nodes = 0
@@ -232,6 +232,7 @@ class Crew:
                         member = await self._start(seat)
                     except CannotStart as error:
                         self.trouble = str(error)
+                        self._grow_again = time.monotonic() + PAUSES_S[-1]
                         self.events.append({"at": time.time(), "event": "worker not started", "reason": str(error)})
                 if member is not None:
                     await self._serve(member)
@@ -291,7 +292,7 @@ class Crew:
         while True:
             await asyncio.sleep(GROW_EVERY_S)
             wanted = min(self.manning.most - len(self._seats), self.waiting)
-            if wanted > 0 and not self._starting:
+            if wanted > 0 and not self._starting and time.monotonic() > self._grow_again:
                 for _ in range(min(wanted, room(self.manning.worker))):
                     seat = next(s for s in range(self.manning.least, self.manning.most) if s not in self._seats)
                     self._seats.add(seat)

@@ -131,7 +131,7 @@ class RayPool:
         """What the pool is doing and has done (`Broker.stats`)."""
         import ray
 
-        found: dict[str, Any] = ray.get(self._broker.stats.remote(), timeout=60)
+        found: dict[str, Any] = ray.get(self._broker.stats.remote(), timeout=CLOSE_S)
         return found
 
     def worker_pids(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 from ._errors import InputError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # tasks carry coefficients and per-item scores, never weights
+_REACH_S = 20.0
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -36,6 +38,22 @@ def machine_cpus() -> int:
     except (OSError, ValueError):
         return usable
     return usable if quota == "max" else max(1, min(usable, int(quota) // int(period)))
+
+
+def _reach(address: str) -> None:
+    """Look whether anybody listens at HOST:PORT: Ray itself would try for minutes, with a page of messages.
+
+    Raises:
+        InputError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except OSError as error:
+        said = f"nobody answers there ({error.strerror or error}); name the head of a running cluster, or say auto"
+        raise InputError(f"cluster.address: {address}: {said}") from None
 
 
 def _refusal(error: Exception) -> str:
@@ -87,6 +105,7 @@ def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None
             **options,
         )
     else:
+        _reach(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
         try:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:

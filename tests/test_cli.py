@@ -16,7 +16,7 @@ COMMANDS = {
     "check": ("--out", "recipe"),
     "demo": ("--candidates", "--out"),
     "deploy": (),
-    "doctor": (),
+    "doctor": ("path",),
     "export": ("--out", "--pick", "run"),
     "fetch": ("--out", "--pick", "--url", "job"),
     "front": ("--all", "--json", "--objective", "run"),
@@ -29,7 +29,7 @@ COMMANDS = {
     "methods": (),
     "optuna": ("--out", "run"),
     "report": ("run",),
-    "run": ("--cluster", "--directory", "--fork", "--out", "recipe"),
+    "run": ("--cluster", "--directory", "--elastic", "--fork", "--out", "recipe"),
     "score": ("--json", "--split", "model", "recipe"),
     "search": ("--out", "recipe"),
     "serve": (

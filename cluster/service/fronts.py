@@ -46,7 +46,8 @@ class Fronts:
         Raises:
             Overdue, RuntimeError: it could not be made.
         """
-        version = f"{job.state}:{json.dumps(dict(job.progress), sort_keys=True)}"
+        seen = {key: value for key, value in job.progress.items() if key != "pool"}  # its figures change no front
+        version = f"{job.state}:{json.dumps(seen, sort_keys=True)}"
         with self._one:
             making = self._making.setdefault(job.id, threading.Lock())
             found = self._kept.get(job.id)

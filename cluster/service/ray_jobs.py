@@ -83,7 +83,9 @@ class RayJobs:
         if answer.ok or "already exists" in answer.text:
             return
         last = (answer.text.strip().splitlines() or [""])[-1] if answer.status_code != 500 else _cause(answer.text)
-        if "No available agent" in answer.text:
+        # The dashboard hands a job to an agent; of a cluster that has just started it may not answer yet. No attempt is
+        # spent on that: whether Ray has taken the job after all is seen under its name.
+        if "No available agent" in answer.text or "aiohttp.client_exceptions" in answer.text:
             raise ClusterGone(f"{self.url}: {last}")
         raise Rejected(f"the cluster does not take the job: {last[:300]}")
 

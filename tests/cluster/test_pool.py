@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -257,3 +258,13 @@ def test_a_session_opens_whether_or_not_ray_was_imported_before(first: str) -> N
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["1.0", "token"]
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(
+        InputError, match=rf"cluster.address: 127.0.0.1:{port}: nobody answers there .*say auto"
+    ) as told:
+        session(f"127.0.0.1:{port}").__enter__()
+    assert told.value.exit_status == 2

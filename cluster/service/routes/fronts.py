@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
@@ -11,6 +12,7 @@ from ..problems import ApiProblem, described
 from ..state import Reader, Service, Shared, job_for
 
 router = APIRouter(tags=["fronts"])
+BAD_INPUT = 2
 EXAMPLE = {
     "run": "six-languages",
     "objectives": {"general": "max", "safety": "max"},
@@ -39,7 +41,7 @@ EXAMPLE = {
             "content": {"application/json": {"schema": {"type": "object"}, "example": EXAMPLE}},
         },
         304: {"description": "not changed since the answer with this ETag"},
-        **described(s409="nothing was scored yet"),
+        **described(s409="nothing was scored yet, or the run cannot be read here"),
     },
 )
 async def front(request: Request, service: Shared, caller: Reader, job: str) -> Response:
@@ -56,12 +58,18 @@ async def front_of(service: Service, job: Job) -> Front:
     """The front of a job.
 
     Raises:
-        ApiProblem: 409 where nothing was scored, 503 where it cannot be made now.
+        ApiProblem: 409 where nothing was scored or the run cannot be read, 503 where the front cannot be made now.
     """
     try:
         found = await to_thread.run_sync(service.fronts.of, job, limiter=service.reads)
     except RuntimeError as error:
         raise ApiProblem(503, "busy", f"the front cannot be made now ({error}); try again") from None
+    except Exception as error:
+        # The run's own state, not the service's: of a newer version, damaged, moved.
+        if getattr(error, "exit_status", None) != BAD_INPUT and not isinstance(error, sa.exc.DBAPIError):
+            raise
+        said = " ".join(str(getattr(error, "orig", error)).split())[:500]
+        raise ApiProblem(409, "unreadable-run", f"the run of job {job.id} cannot be read: {said}") from None
     if found is None:
         said = f"job {job.id} is {job.state} and nothing was scored yet; the front is there after the first points"
         raise ApiProblem(409, "no-front", said)

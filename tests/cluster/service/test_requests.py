@@ -231,6 +231,31 @@ def test_a_checkpoint_that_is_not_ready(site: Site) -> None:
     problem(site.running.ask("GET", f"/jobs/{waiting}/front", site.ada), 409, "no-front")
 
 
+def test_a_run_that_cannot_be_read_here(site: Site) -> None:
+    state = site.running.state
+    for damage, says in (("newer", "written by a newer mergefront (schema 99"), ("torn", "cannot be opened")):
+        job = finished_job(state, site.engine, "ada")
+        run = state / "jobs" / job / "run"
+        if damage == "newer":
+            lock = json.loads((run / "recipe.lock.json").read_text())
+            (run / "recipe.lock.json").write_text(json.dumps(lock | {"schema": 99}))
+        else:
+            for file in run.glob("study.db*"):
+                file.unlink()
+            (run / "study.db").write_bytes(b"no database at all" * 300)
+        before = site.running.ask("GET", f"/jobs/{job}", site.ada).json()
+        for method, path in (
+            ("GET", "/front"),
+            ("GET", "/exports"),
+            ("GET", "/exports/knee"),
+            ("POST", "/exports/knee"),
+        ):
+            told = problem(site.running.ask(method, f"/jobs/{job}{path}", site.ada), 409, "unreadable-run")
+            assert says in told["detail"] or damage == "torn", told
+            assert "\n" not in told["detail"]
+        assert site.running.ask("GET", f"/jobs/{job}", site.ada).json() == before
+
+
 def test_a_link_without_a_token(site: Site) -> None:
     made = site.running.ask("POST", f"/jobs/{site.done}/exports/knee", site.ada).json()
     link = f"/jobs/{site.done}/exports/knee?ticket={made['ticket']}"
@@ -260,7 +285,8 @@ def test_health_metrics_and_the_description(site: Site) -> None:
     health = site.running.ask("GET", "/health", "").json()
     assert (health["status"], health["database"], health["cluster"]) == ("waiting for the cluster", True, False)
     text = site.running.ask("GET", "/metrics", site.ada).text
-    assert 'mergefront_jobs{state="DONE"} 1.0' in text
+    done = len(site.running.ask("GET", "/jobs", params={"state": "DONE", "limit": 100}).json()["jobs"])
+    assert f'mergefront_jobs{{state="DONE"}} {done}.0' in text
     assert "mergefront_cluster_up 0.0" in text
     described = site.running.ask("GET", "/openapi.json", "").json()
     for path, operations in described["paths"].items():
