@@ -39,13 +39,15 @@ def machine_cpus() -> int:
 
 
 def driver_node() -> str:
-    """The resource that only this process's node has, whole: asked for, it keeps work here, beside the run's database.
+    """The resource that only this node has: a part of it, asked for, keeps work here, beside the run's database.
 
     A SQLite file that processes of several machines write over a network loses rows.
     """
     import ray
 
-    return f"node:{ray.util.get_node_ip_address()}"
+    here = ray.get_runtime_context().get_node_id()
+    (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    return next(str(name) for name in resources if name.startswith("node:") and name != "node:__internal_head__")
 
 
 @contextmanager
