@@ -175,10 +175,16 @@ def _url_of(recipe: Recipe | str | Path, out: str | Path | None) -> str | None:
 @contextmanager
 def _writing(copy: Any, say: Say) -> Iterator[Callable[[], None]]:
     """Hold the bucket; a polite end (SIGTERM: a batch system's, Kubernetes') publishes what ran first."""
-    if threading.current_thread() is threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    if is_main:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with copy.writing(say) as milestone:
-        yield milestone
+    try:
+        with copy.writing(say) as milestone:
+            yield milestone
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _nothing() -> None:

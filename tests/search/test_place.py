@@ -46,7 +46,7 @@ def test_bases_data_and_items_may_be_urls(tmp_path: Path) -> None:
     [
         (("data.x: /a/data/x.jsonl", "/a"), ("data.x: /b/c/data/x.jsonl", "/b/c/")),
         (
-            ("data.x: /root/.cache/mergefront/storage/inputs/0123456789abcdef/copy/x.jsonl", "/a"),
+            ("data.x: /home/ada/.cache/mergefront/storage/inputs/0123456789abcdef/copy/x.jsonl", "/a"),
             ("data.x: /mnt/storage/inputs/fedcba9876543210/copy/x.jsonl", "/b"),
         ),
         (("base", "/a"), ("base", "/b")),
