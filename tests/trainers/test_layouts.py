@@ -71,7 +71,7 @@ def same(outs: list[Path], file: str, *, exact: bool = True) -> None:
     """Equal counts and losses, and weights within rounding.
 
     In bfloat16 gradients are rounded where they are added up, over micro batches and workers, and Adam makes whole
-    steps of small differences: the norm of all of them is compared with that of what the training changed.
+    steps of small differences: their norm is compared with that of what the training changed.
     """
     import torch
     from safetensors.torch import load_file
