@@ -230,14 +230,14 @@ class Forward:
         A hook rather than `logits_to_keep`, which takes the same positions for all rows and not every model has;
         whatever a model does to its logits afterwards (scales, soft caps) still happens.
         """
-        if self._wanted is None:
+        if self._wanted is None or not args:
             return args
         hidden, *rest = args
         return (hidden.reshape(-1, hidden.shape[-1])[self._wanted][None], *rest)
 
-    def _at_their_places(self, _module: torch.nn.Module, _args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    def _at_their_places(self, _module: torch.nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
         """After the last feed-forward block: (1, N, H) back in (B, T, H); what stands elsewhere is not looked at."""
-        if self._wanted is None:
+        if self._wanted is None or not args:
             return out
         rows, width = self._shape
         whole = out.new_zeros(rows * width, out.shape[-1])

@@ -24,6 +24,9 @@ CPU_PASS = 2_048
 LOGIT_VALUES = 1 << 28
 """Most logits of one forward pass (1 GiB in float32): a vocabulary of 256 k leaves 1,024 positions."""
 
+BRANCHES = 512
+"""Most tokens of continuations in one row: they do not see each other, yet attention is worked out for all."""
+
 PREFIX = 16
 """Fewest tokens that all prompts must share for a pass of their own; below it, the pass costs what it saves."""
 
@@ -153,7 +156,8 @@ class TransformersEngine:
         for index, (head, _) in enumerate(pairs):
             same.setdefault((0 if owners is None else owners[index], head.tobytes()), []).append(index)
         # Prompts with several continuations are gone through once, with all of them behind it.
-        cases = list(same.values()) if self._forward.plain else [[row] for row in range(len(pairs))]
+        most = BRANCHES if self._forward.plain else 0
+        cases = [part for rows in same.values() for part in _rows(rows, [len(pairs[row][1]) for row in rows], most)]
         prefix = self._prefix([pairs[rows[0]][0] for rows in cases])
         found = [Likelihood(0.0, 0, True)] * len(pairs)
         widths = [len(pairs[rows[0]][0]) + sum(len(pairs[row][1]) for row in rows) for rows in cases]
@@ -256,6 +260,20 @@ def _asked(stop: Stop | None, texts: Sequence[str], group: Sequence[int]) -> Cal
 def _drawn(sampling: Sampling, group: Sequence[int]) -> Sampling:
     keys = tuple(sampling.keys[index] for index in group)
     return Sampling(sampling.temperature, sampling.top_p, sampling.seed, keys)
+
+
+def _rows(rows: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Continuations of one prompt in parts of at most `most` tokens, or of one."""
+    found: list[list[int]] = []
+    used = 0
+    for row, length in zip(rows, lengths, strict=True):
+        if found and used + length <= most:
+            found[-1].append(row)
+            used += length
+        else:
+            found.append([row])
+            used = length
+    return found
 
 
 def _places(cases: Sequence[tuple[Ids, Sequence[Ids]]]) -> NDArray[np.int64]:

@@ -67,7 +67,11 @@ def test_likelihoods_equal_one_plain_pass_each(any_checkpoint: Path, chat: bool)
         assert [one.logprob for one in found] == pytest.approx([value for value, _, _ in expected], rel=1e-4)
 
 
-def test_choices_of_one_prompt_are_as_likely_as_each_alone(any_checkpoint: Path) -> None:
+@pytest.mark.parametrize("most", [_transformers.BRANCHES, 5])
+def test_choices_of_one_prompt_are_as_likely_as_each_alone(
+    any_checkpoint: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transformers, "BRANCHES", most)
     engine = engine_of(any_checkpoint, batch_tokens=200)
     prompts = [prompt for prompt in PROMPTS[:8] for _ in range(5)]
     texts = [text for row in range(8) for text in (TEXTS[row], "7", "", "3 7", f"{TEXTS[row]} 3 cake help")]

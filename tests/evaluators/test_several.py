@@ -26,6 +26,7 @@ from .conftest import sentences, write_model
 K, LIMIT = 3, 8
 PROMPTS = sentences(24, 41)
 DEMO = Path(__file__).parents[2] / "search" / "demo" / "base"
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("llama", "mistral", "gemma2")]
 Case = tuple[Path, Candidates, list[dict[str, Tensor]]]
 
 
@@ -71,7 +72,7 @@ def noisy(path: Path) -> Case:
     return path, Stacked({name: torch.stack([one[name] for one in every]) for name in every[0]}), every
 
 
-@pytest.fixture(scope="module", params=["adapters", "mistral", "gemma2", "gpt2", "demo"])
+@pytest.fixture(scope="module", params=["adapters", "gpt2", "demo", *SLOW])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     tmp = tmp_path_factory.mktemp("several")
     if request.param == "demo":
