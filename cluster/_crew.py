@@ -75,8 +75,8 @@ class Manning:
 class Member:
     """A worker that has started.
 
-    `lost` is set once, with the reason, as soon as it does not answer; `with_node` later, with whether its node was lost,
-    since Ray notices a broken connection at once, and a dead node after missing several of its signs of life.
+    `lost` is set once, with the reason, as soon as it does not answer; `with_node` later, with whether its node was
+    lost: Ray notices a broken connection at once, and a dead node after missing several of its signs of life.
     """
 
     def __init__(self, seat: int, actor: Any, at: Whereabouts) -> None:
