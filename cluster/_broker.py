@@ -26,7 +26,7 @@ class Broker:
         self._crew = Crew(manning, limits)
         self._opened = self._closed = False
         self._done = self._failed = 0
-        self._retried = {"worker": 0, "node": 0, "time": 0}
+        self._retried = self._overdue = 0
 
     async def start(self) -> None:
         """Start the first workers and wait for them.
@@ -47,7 +47,7 @@ class Broker:
         if not self._opened:  # this broker has replaced a lost one
             self._opened = True
             self._crew.reopen()
-        deaths = losses = 0
+        lost: list[Member] = []
         while True:
             member = await self._crew.take()
             if member is None:
@@ -58,15 +58,26 @@ class Broker:
             self._crew.busy_s += time.monotonic() - start
             if answer is not None:
                 return answer
-            why, node = member.lost.result()
-            losses, deaths = losses + node, deaths + (not node)
-            self._retried["node" if node else "worker"] += 1
-            if deaths > self._limits.retries:
+            lost.append(member)
+            if (failed := await self._given_up(lost)) is not None:
                 self._failed += 1
-                return None, f"worker died {deaths} times on this task: {why}", 0.0, ""
-            if losses > self._limits.node_losses:
-                self._failed += 1
-                return None, f"{losses} nodes were lost under this task: {why}", 0.0, ""
+                return failed
+            self._retried += 1
+
+    async def _given_up(self, lost: list[Member]) -> Answer | None:
+        """The answer of a task that has lost too many workers; None: it is worth another.
+
+        Whether a worker was lost with its node may be known a minute later only; it is waited for when it decides.
+        """
+        if len(lost) <= self._limits.retries:
+            return None
+        nodes = sum([await member.with_node for member in lost])
+        deaths, why = len(lost) - nodes, lost[-1].lost.result()
+        if deaths > self._limits.retries:
+            return None, f"worker died {deaths} times on this task: {why}", 0.0, ""
+        if nodes > self._limits.node_losses:
+            return None, f"{nodes} nodes were lost under this task: {why}", 0.0, ""
+        return None
 
     async def _ask(self, member: Member, task: Any) -> Answer | None:
         """A worker's answer; None if it was lost over the task."""
@@ -82,8 +93,7 @@ class Broker:
             except ray.exceptions.RayTaskError as error:  # an answer that cannot be sent
                 value = None, one_line(error), 0.0, ""
             except ray.exceptions.RayError as error:
-                node = True if getattr(error, "preempted", False) or "node has died" in str(error) else None
-                self._crew.lose(member, one_line(error), node=node)
+                self._crew.lose(member, one_line(error), error)
                 return None
             member.done += 1
             self._done += 1
@@ -94,9 +104,9 @@ class Broker:
         if member.gone:
             return None
         limit = self._limits.task_s
-        self._retried["time"] += 1
+        self._overdue += 1
         self._failed += 1
-        self._crew.lose(member, f"no answer within {limit:g} s", node=False)
+        self._crew.lose(member, f"no answer within {limit:g} s")
         return None, f"TimeoutError: no answer within {limit:g} s", limit, ""
 
     async def size(self) -> int:
@@ -117,7 +127,8 @@ class Broker:
             "waiting": crew.waiting,
             "done": self._done,
             "failed": self._failed,
-            "retried": dict(self._retried),
+            "retried": self._retried,
+            "overdue": self._overdue,
             "lost_workers": crew.lost_workers,
             "lost_nodes": crew.lost_nodes,
             "busy_s": crew.busy_s,

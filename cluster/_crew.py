@@ -22,6 +22,8 @@ from ._worker import HEALTH, Whereabouts, Worker
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 GROW_EVERY_S = 3.0
 EVENTS = 1000
+NODE_S = 90.0
+"""By then Ray has found a dead node (signs of life every 3 s, 5 of them missed, 10 s for each)."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,16 @@ class Manning:
 
 
 class Member:
-    """A worker that has started; `lost` is set once, with the reason and whether its node was lost with it."""
+    """A worker that has started.
+
+    `lost` is set once, with the reason, as soon as it does not answer; `with_node` later, with whether its node was
+    lost: Ray notices a broken connection at once, and a dead node after missing several of its signs of life.
+    """
 
     def __init__(self, seat: int, actor: Any, at: Whereabouts) -> None:
         self.seat, self.actor, self.at = seat, actor, at
-        self.lost: asyncio.Future[tuple[str, bool]] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.with_node: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.done = 0
         self.since = self.idle_since = time.monotonic()
 
@@ -165,16 +172,52 @@ class Crew:
         member.idle_since = time.monotonic()
         self._idle.append(member)
 
-    def lose(self, member: Member, why: str, *, node: bool | None = None) -> tuple[str, bool]:
-        """Note that a worker is lost, and end what may be left of it; the reason, and whether its node is lost."""
-        if not member.gone:
+    def lose(self, member: Member, why: str, error: Exception | None = None) -> None:
+        """Note that a worker is lost.
+
+        Args:
+            member: the worker.
+            why: one line.
+            error: by which Ray said so; None: it is ended here, because it takes too long.
+        """
+        if member.gone:
+            return
+        if error is None:
             _kill(member.actor)
-            node = not is_alive(member.at.node) if node is None else node
-            self.lost_nodes += node
-            self.lost_workers += not node
-            self._note("node lost" if node else "worker lost", member, reason=why)
-            member.lost.set_result((why, node))
-        return member.lost.result()
+        member.lost.set_result(why)
+        self._note("worker lost", member, reason=why)
+        self._spawn(self._judge(member, None if error is None else _with_node(error)))
+
+    async def _judge(self, member: Member, node: bool | None) -> None:
+        """Find out whether the node was lost as well, then end what may be left of the worker."""
+        deadline = time.monotonic() + NODE_S
+        while node is None:
+            if not is_alive(member.at.node):
+                node = True
+            elif time.monotonic() > deadline:
+                node = False
+            else:
+                node = await self._asked(member)
+        _kill(member.actor)
+        self.lost_nodes += node
+        self.lost_workers += not node
+        if node:
+            self._note("node lost", member)
+        member.with_node.set_result(node)
+
+    async def _asked(self, member: Member) -> bool | None:
+        """What a lost worker's own answer tells, a second later; None: nothing yet."""
+        import ray
+
+        await asyncio.sleep(1.0)
+        try:
+            ping = member.actor.ping.options(concurrency_group=HEALTH).remote()
+            await asyncio.wait_for(_awaitable(ping), 5.0)
+        except TimeoutError:
+            return None
+        except ray.exceptions.RayError as error:
+            return _with_node(error)
+        return False  # it lives: the connection alone was lost
 
     @property
     def waiting(self) -> int:
@@ -262,7 +305,7 @@ class Crew:
                 except TimeoutError:
                     self.lose(member, f"did not answer for {self.limits.ping_s:g} s")
                 except ray.exceptions.RayError as error:
-                    self.lose(member, one_line(error))
+                    self.lose(member, one_line(error), error)
         finally:
             now = time.monotonic()
             self.present_s += now - member.since
@@ -304,7 +347,7 @@ class Crew:
                     self._note("worker given back", member)
                     _kill(member.actor)
                     if not member.gone:
-                        member.lost.set_result(("given back", False))
+                        member.lost.set_result("given back")
 
     def _note(self, event: str, member: Member, **detail: Any) -> None:
         at = member.at
@@ -316,6 +359,14 @@ class Crew:
         task = asyncio.ensure_future(work)
         self._loops.add(task)  # the event loop itself holds tasks only weakly
         task.add_done_callback(self._loops.discard)
+
+
+def _with_node(error: Exception) -> bool | None:
+    """Whether a lost actor's node was lost; None where Ray does not know yet, or was told to end the actor."""
+    text = str(error)
+    if getattr(error, "preempted", False) or "node has died" in text:
+        return True
+    return False if "worker process has died" in text else None
 
 
 def _kill(actor: Any) -> None:

@@ -141,7 +141,6 @@ def test_a_worker_that_does_not_answer_is_found_and_its_task_tried_again(ray_ses
         assert drain(pool, 1)[9].value == 18
         assert pool.worker_pids() != first
         stats = pool.stats()
-        assert (stats["lost_workers"], stats["lost_nodes"]) == (1, 0)
         assert [event["event"] for event in stats["events"]] == ["worker started", "worker lost", "worker started"]
         assert stats["events"][1]["reason"] == "did not answer for 5 s"
         assert not pool.stats()["events"], "events are told once"

@@ -63,10 +63,8 @@ def test_a_lost_node_costs_no_task_and_a_new_one_takes_its_place(cluster: Nodes)
         done += collected(pool, 18)
         assert sorted(outcome.value[0] for outcome in done) == list(range(30))
         until("a second worker is back", lambda: pool.stats()["workers"] == 2)
-        stats = pool.stats()
-        assert stats["lost_nodes"] == 1
-        assert stats["retried"]["node"] <= 1
-        assert stats["retried"]["worker"] == 0, "with retries=0 a task would have failed"
+        until("the loss is understood", lambda: pool.stats()["lost_nodes"] == 1)
+        assert pool.stats()["lost_workers"] == 0, "with retries=0 a task would have failed"
     finally:
         pool.close()
 
