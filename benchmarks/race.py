@@ -1,7 +1,6 @@
 """What racing saves: the same search with and without stages, on made-up merges with items.
 
     python -m benchmarks.race --out benchmarks/results/race.json [--seeds 5] [--tasks t] [--peers random,nsga2,auto]
-    python -m benchmarks.race --out benchmarks/results/race.json --replay RUN
 
 For each task, sampler and seed the search runs twice over the same bank of items, with the same number of candidates:
 once with every candidate scored on all items, once with stages. Figures: the share of the items that the race scored;
@@ -257,77 +256,6 @@ def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str,
     }
 
 
-def replay(run: Path) -> list[dict[str, Any]]:
-    """The merges of a finished run, in the order in which they were scored, put through the race of its own items.
-
-    For all objectives of its recipe and for the first two: share of the items, and the measured hypervolume of what was
-    scored in full, divided by that of all.
-    """
-    from itertools import count
-
-    from search.graders import load_graders
-    from search.items import items_file
-    from search.rundir import read_run
-    from search.uncertainty import layouts_of, objectives_of
-
-    with read_run(run) as opened:
-        graders = load_graders(opened.recipe)
-        every = [point for point in opened.store.points() if point.state == "COMPLETE"]
-        points = sorted(every, key=lambda point: (point.kind == "merge", point.turn or 0))
-        reference = tuple(opened.store.get("reference"))
-        objectives = dict(opened.recipe.search.objectives)
-    import pyarrow.parquet as pq
-
-    values: dict[str, Array] = {}
-    for grader in graders:
-        # By id: a run of an earlier version holds them in another order.
-        rows = []
-        for point in points:
-            table = pq.read_table(items_file(run / "items", point.id, "search"))
-            known = {
-                item: value
-                for name, item, value in zip(
-                    *(table[c].to_pylist() for c in ("evaluator", "item", "value")), strict=True
-                )
-                if name == grader.name
-            }
-            rows.append([known[item.id] for item in grader.split("search")])
-        values[grader.name] = np.array(rows, dtype=np.float64)
-    found = []
-    for chosen in dict.fromkeys((len(objectives), 2)):
-        wanted = dict(list(objectives.items())[:chosen])
-        quantities = objectives_of(wanted)
-        layouts = {q.evaluator: layouts_of(graders, "search")[q.evaluator] for q in quantities}
-        directions = tuple(wanted.values())
-        race = Race(STAGES, PROBABILITY, quantities, directions, reference[:chosen], (), layouts, TOLERANCE)
-        done = [index for index, point in enumerate(points) if point.kind != "merge"]
-        merges = [index for index, point in enumerate(points) if point.kind == "merge"]
-        items = 0
-        for index in merges:
-            for stage in count():
-                items += sum(stop - first for _, first, stop in race.ranges(stage))
-                if stage == len(STAGES) - 1:
-                    done.append(index)
-                    break
-                full = {name: values[name][done] for name in layouts}
-                rivals = current_front(race, full)
-                part = {name: values[name][[index], : race.ends(name)[stage]] for name in layouts}
-                if judge(race, part, {name: rows[rivals] for name, rows in full.items()}).drop:
-                    break
-        exact = measured(layouts, values, quantities)
-        volumes = [hypervolume(exact[rows], directions, reference[:chosen]) for rows in (done, range(len(points)))]
-        every_item = len(merges) * sum(len(layout.groups) for layout in layouts.values())
-        found.append(
-            {
-                "objectives": list(wanted),
-                "merges": len(merges),
-                "items_share": items / every_item,
-                "hypervolume_measured": volumes[0] / volumes[1],
-            }
-        )
-    return found
-
-
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over seeds for each task, sampler and number of items, then the median of those over tasks."""
     medians: dict[str, dict[str, Any]] = {}
@@ -335,7 +263,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         mine = [r for r in rows if _key(r) == _key(row) and r["task"] == row["task"]]
         medians.setdefault(_key(row), {})[row["task"]] = {
             key: round(statistics.median(r[key] for r in mine), 4)
-            for key in ("items_share", "hypervolume_true", "hypervolume_measured")
+            for key in ("items_share", "hypervolume_true", "hypervolume_found", "hypervolume_chosen")
         }
     return {
         peer: {
@@ -366,14 +294,7 @@ def main() -> None:
     arguments.add_argument("--stages", default=",".join(map(str, STAGES)))
     arguments.add_argument("--templates", type=int, default=TEMPLATES, help="groups of six items, by evaluator")
     arguments.add_argument("--append", action="store_true", help="to the runs that the file holds")
-    arguments.add_argument("--replay", type=Path, metavar="RUN", help="a finished run, and nothing else")
     options = arguments.parse_args()
-    if options.replay:
-        result = json.loads(options.out.read_text()) if options.out.exists() else {}
-        result["replay"] = replay(options.replay)
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result["replay"], indent=1))
-        return
     settings = {
         "stages": [float(share) for share in options.stages.split(",")],
         "probability": options.probability,

@@ -16,14 +16,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
-from cluster._errors import InputError
-from cluster.storage import urls
 from search import aggregates
 from search._recipe import yaml_text
 from search._recipe.chains import is_mixture
 from search._recipe.constraints import Constraint
 from search._recipe.factors import FactorError, grid_of
-from search._recipe.fields import Language, Name, Seed, Text, at_least_one, refusal, tuple_of
+from search._recipe.fields import Language, Name, Seed, Text, at_least_one, tuple_of
 from search._recipe.judges import JudgeSpec, with_judges
 from search._recipe.judges import problems as judge_problems
 from search._recipe.lock import fingerprint
@@ -38,6 +36,7 @@ from search._recipe.models import (
     TrainerWorkers,
     TrainingSource,
 )
+from search._recipe.places import database, storage
 from search._recipe.problems import Origin, translate
 from search._recipe.search import SearchSpec
 from search._recipe.training import (
@@ -84,25 +83,6 @@ LOCK_FORMAT = 1
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?")
 
 
-def _storage(value: Any) -> Any:
-    if isinstance(value, str) and "://" in value:
-        try:
-            return str(urls.parse(value))
-        except InputError as error:
-            raise refusal(str(error), value=None) from None
-    if not isinstance(value, str) or not value.strip():
-        raise refusal("must be a directory", "write a path such as runs/my-run")
-    return value
-
-
-def _database(value: Any) -> Any:
-    if isinstance(value, str) and (value == "sqlite" or re.fullmatch(r"postgresql://[^/]*/[^/]+", value)):
-        return value
-    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else None
-    remedy = "write sqlite, or postgresql://USER@HOST/DATABASE with the password in PGPASSWORD or ~/.pgpass"
-    raise refusal("must be sqlite or the URL of a PostgreSQL database", remedy, **({"value": shown} if shown else {}))
-
-
 class Recipe(Section):
     """A whole run. See DESIGN: "The recipe"; each section documents its keys.
 
@@ -136,8 +116,8 @@ class Recipe(Section):
     searches: Mapping[Name, SearchSpec] = {}
     search: SearchSpec
     cluster: ClusterSpec = Field(default_factory=ClusterSpec)
-    storage: Annotated[str, BeforeValidator(_storage)] = ""
-    database: Annotated[str, BeforeValidator(_database)] = "sqlite"
+    storage: Annotated[str, BeforeValidator(storage)] = ""
+    database: Annotated[str, BeforeValidator(database)] = "sqlite"
     export: ExportSpec = Field(default_factory=ExportSpec)
 
     _origin: Origin = PrivateAttr()

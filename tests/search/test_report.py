@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from search._report.rows import clean, number, score_text, weights_of
-from search.report import report_html, write_report
+from search._report.rows import number, score_text, weights_of
+from search.report import write_report
 
 METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_ties")
 LANGUAGES = ("en", "hi", "ar", "fr", "es", "ru")
@@ -384,26 +384,3 @@ def test_numbers_read_well() -> None:
     ]
     assert score_text(0.8734, 0.0121) == "0.873 ± 0.012"
     assert score_text(0.5, 0.0001) == "0.50000 ± 0.00010"
-
-
-def test_intervals_optimism_and_what_a_race_saved_are_shown() -> None:
-    front, history = synthetic(merges=5)
-    plain = "".join(Page(report_html(clean(front), clean(history))).text)
-    assert "true one" not in plain
-    assert "Items scored" not in plain
-    name = next(iter(front["objectives"]))
-    front |= {
-        "level": 0.9,
-        "hypervolume_interval": [0.3, 0.45],
-        "optimism": {name: {"value": 0.02, "stderr": 0.01, "low": 0.004, "high": 0.036, "points": 3}},
-        "items": {"scored": 3000, "full": 4000, "dropped": 2},
-    }
-    shown = next(point for point in front["points"] if point["on_front"])
-    shown["scores"][name] |= {"low": 0.1, "high": 0.2}
-    page = Page(report_html(clean(front), clean(history)))
-    text = "".join(page.text)
-    assert "0.432 as measured; true one 0.300 to 0.450 (90% interval)" in text
-    assert "3,000, 75% of 4,000: 2 merges dropped early" in text
-    assert "Over the 3 confirmed merges: +0.020, 90% interval +0.004 to +0.036." in text
-    titles = [attributes.get("title") or "" for _, attributes in page.starts]
-    assert any(title.startswith("90% interval: 0.100 to 0.200") for title in titles)
