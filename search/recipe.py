@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
+from cluster.storage import urls
 from search import aggregates
 from search._recipe import yaml_text
 from search._recipe.chains import is_mixture
