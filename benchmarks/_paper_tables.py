@@ -112,8 +112,8 @@ def _verdict(figures: Figures) -> str:
     if all(late < early for early, late in lost.values()):
         told = ", ".join(f"{name} from {early:.1f} to {late:.1f}" for name, (early, late) in lost.items())
         lines.append(
-            f"* DPO as it is set here costs the matched mix {told}: its column compares what came through a stage that\n"
-            "  does harm, and says little about preference training that is tuned."
+            f"* DPO as it is set here costs the matched mix: {told}.\n"
+            "  Its column compares what came through a stage that does harm, and says little about tuned preference training."
         )
     lines.append("")
     for label, mix in (("sft:slerp", "sft-15-matched"), ("dpo:slerp", "dpo-15-matched")):
