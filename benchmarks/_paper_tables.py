@@ -113,8 +113,8 @@ def _verdict(figures: Figures) -> str:
         told = ", ".join(f"{name} from {early:.1f} to {late:.1f}" for name, (early, late) in lost.items())
         lines.append(
             f"* DPO as it is set here costs the matched mix: {told}.\n"
-            "  Its column compares what came through a stage that does harm; of preference training that is tuned it says\n"
-            "  little."
+            "  Its column compares what came through a stage that does harm, and says little of tuned preference\n"
+            "  training."
         )
     lines.append("")
     for label, mix in (("sft:slerp", "sft-15-matched"), ("dpo:slerp", "dpo-15-matched")):
