@@ -19,12 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-STEPS, WARM, BATCH, LENGTH = 20, 4, 16, 128
+STEPS, WARM, BATCH, LENGTH = 12, 4, 16, 128
+PARAMETERS = 7_605_440
 GOALS = {
     "seconds from fit to the first step": 12.0,
     "tokens per CPU second against plain TRL": 0.9,
@@ -34,7 +36,7 @@ GOALS = {
 
 
 def write_world(folder: Path) -> None:
-    """A Llama of 2 M parameters with a byte vocabulary, and texts of about 90 tokens."""
+    """A Llama of 7.5 M parameters with a byte vocabulary, and texts of about 90 tokens."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -44,16 +46,18 @@ def write_world(folder: Path) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=261,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=3,
+        hidden_size=320,
+        intermediate_size=864,
+        num_hidden_layers=6,
+        num_attention_heads=5,
         max_position_embeddings=LENGTH,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
     )
-    LlamaForCausalLM(config).save_pretrained(folder / "base")
+    model = LlamaForCausalLM(config)
+    assert model.num_parameters() == PARAMETERS, model.num_parameters()
+    model.save_pretrained(folder / "base")
     rows = [{**row, "response": f"{row['response']} " * 24} for row in letters("alpha", 4 * BATCH)]
     write_rows(folder / "rows.jsonl", rows)
 
@@ -208,12 +212,10 @@ KINDS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
 }
 
 
-def measured(kind: str, folder: Path, number: int) -> dict[str, float]:
-    """One run in a process of its own, with its CPU seconds from first to last (children included)."""
+def measured(kind: str, folder: Path, number: int) -> dict[str, float] | None:
+    """One run in a process of its own; None if it failed, with its reason on standard error."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     out = folder / f"{kind}-{number}"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.train", "--kind", kind, "--world", str(folder), "--out", str(out)],
         capture_output=True,
@@ -223,30 +225,37 @@ def measured(kind: str, folder: Path, number: int) -> dict[str, float]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(f"{kind} failed: {done.stderr[-500:]}", file=sys.stderr, flush=True)
+        return None
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**found, "wall_s": time.monotonic() - started, "cpu_s": cpu}
+    print(kind, found, flush=True)
+    return found
 
 
-def summary(runs: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Medians, ratios of neighbouring runs, and the goals."""
+def summary(rounds: list[dict[str, dict[str, float] | None]]) -> dict[str, Any]:
+    """Medians over the rounds in which all that a figure needs ran, and the goals."""
 
-    def ratios(top: str, bottom: str, key: str) -> list[float]:
-        return [a[key] / b[key] for a, b in zip(runs[top], runs[bottom], strict=True)]
+    def each(kinds: tuple[str, ...], figure: Callable[..., float]) -> list[float]:
+        return [figure(*(entry[kind] for kind in kinds)) for entry in rounds if all(entry.get(kind) for kind in kinds)]
 
-    beyond = [(a["peak_rss"] - 1.2 * b["peak_rss"]) / 1e6 for a, b in zip(runs["one"], runs["plain"], strict=True)]
+    def ratio(key: str) -> Callable[..., float]:
+        return lambda top, bottom: float(top[key] / bottom[key])
+
     found = {
-        "seconds from fit to the first step": [run["first_step_s"] for run in runs["one"]],
-        "tokens per CPU second against plain TRL": ratios("ours", "plain", "tokens_per_cpu_s"),
-        "tokens per second against plain TRL": ratios("ours", "plain", "tokens_per_s"),
-        "throughput of two trials against one": ratios("two", "one", "tokens_per_s"),
-        "tokens per CPU second of two trials against one": ratios("two", "one", "tokens_per_cpu_s"),
-        "peak memory beyond 1.2 x plain TRL, MB": beyond,
+        "seconds from fit to the first step": each(("one",), lambda one: float(one["first_step_s"])),
+        "tokens per CPU second against plain TRL": each(("ours", "plain"), ratio("tokens_per_cpu_s")),
+        "tokens per second against plain TRL": each(("ours", "plain"), ratio("tokens_per_s")),
+        "throughput of two trials against one": each(("two", "one"), ratio("tokens_per_s")),
+        "tokens per CPU second of two trials against one": each(("two", "one"), ratio("tokens_per_cpu_s")),
+        "peak memory beyond 1.2 x plain TRL, MB": each(
+            ("one", "plain"), lambda one, plain: float(one["peak_rss"] - 1.2 * plain["peak_rss"]) / 1e6
+        ),
+        "peak memory beyond 1.2 x plain TRL without Ray, MB": each(
+            ("ours", "plain"), lambda ours, plain: float(ours["peak_rss"] - 1.2 * plain["peak_rss"]) / 1e6
+        ),
     }
     return {
-        name: {"median": statistics.median(values), "runs": values, "goal": GOALS.get(name)}
+        name: {"median": statistics.median(values) if values else None, "runs": values, "goal": GOALS.get(name)}
         for name, values in found.items()
     }
 
@@ -255,41 +264,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--world", type=Path)
     given = parser.parse_args()
     if given.kind:
         print(json.dumps(KINDS[given.kind](given.world, given.out)))
         return
-    with tempfile.TemporaryDirectory() as name:
+    rounds: list[dict[str, dict[str, float] | None]] = []
+    loads = []
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
         folder = Path(name)
         write_world(folder)
-        runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
-        loads = []
         for number in range(given.repetitions):
-            for kind in KINDS:
-                loads.append(os.getloadavg()[0])
-                runs[kind].append(measured(kind, folder, number))
-                print(kind, runs[kind][-1], flush=True)
+            loads.append(os.getloadavg()[0])
+            # One thread each, at the same time: whatever else the machine does, it does it to both.
+            pair = [kind for kind in ("ours", "plain") if kind in given.kinds]
+            started = [pool.submit(measured, kind, folder, number) for kind in pair]
+            found = {kind: run.result() for kind, run in zip(pair, started, strict=True)}
+            rounds.append({**found, **{k: measured(k, folder, number) for k in ("one", "two") if k in given.kinds}})
+            write(given.out, rounds, loads)
+    print(json.dumps(summary(rounds), indent=1))
+
+
+def write(out: Path, rounds: list[dict[str, dict[str, float] | None]], loads: list[float]) -> None:
+    """The JSON, after every round."""
+    loaded = statistics.median(loads) > 1.5 * (os.cpu_count() or 1)
     result = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "platform": platform.platform()},
-        "load while measuring": {"median": statistics.median(loads), "min": min(loads), "max": max(loads)},
-        "note": "load above the number of CPUs: other work ran beside this, so wall times are upper figures and "
-        "only ratios of neighbouring runs and CPU seconds speak of the program"
-        if statistics.median(loads) > (os.cpu_count() or 1)
+        "load before each round": loads,
+        "note": "other work ran beside this (see the loads): seconds and tokens per second are not those of a free "
+        "machine, and only ratios of what ran together and CPU seconds speak of the program; null is not measured"
+        if loaded
         else "",
-        "setting": {
-            "steps": STEPS,
-            "warm": WARM,
-            "batch": BATCH,
-            "max_length": LENGTH,
-            "repetitions": given.repetitions,
-        },
-        "summary": summary(runs),
-        "runs": runs,
+        "setting": {"steps": STEPS, "warm": WARM, "batch": BATCH, "max_length": LENGTH, "parameters": PARAMETERS},
+        "summary": summary(rounds),
+        "rounds": rounds,
     }
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["summary"], indent=1))
+    out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

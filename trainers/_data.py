@@ -157,7 +157,7 @@ def _groups(sources: Sequence[Source], tables: Sequence[Table]) -> tuple[tuple[t
     groups: list[tuple[str, str]] = []
     marked = []
     for source, table in zip(sources, tables, strict=True):
-        spoken = [""] * len(table.rows) if table.languages is None else [str(name) for name in table.languages]
+        spoken = [""] * len(table.rows) if table.languages is None else [str(name or "") for name in table.languages]
         codes = {name: len(groups) + place for place, name in enumerate(sorted(set(spoken)))}
         groups += [(source.name, name) for name in codes]
         marked.append(table.rows.add_column("group", [codes[name] for name in spoken]))

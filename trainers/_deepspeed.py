@@ -5,7 +5,6 @@ for its CPU optimizer, 60 to 390 s, and a process killed while it compiles leave
 """
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +30,7 @@ def process_group() -> Iterator[tuple[int, int]]:
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or accelerate takes all cores
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-        os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # asked for, and not used: see below
     if on_gpu:  # before the first collective, or all workers of a node would meet on its first device
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     import deepspeed
@@ -40,6 +39,10 @@ def process_group() -> Iterator[tuple[int, int]]:
 
     # Only inference_all_reduce uses this collective, and asking for it starts the compiler.
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
+    if os.environ["WORLD_SIZE"] == "1" and not torch.distributed.is_initialized():
+        # Nobody else has to find this process, so nothing has to listen on a port that another one may take first.
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]  # public, but not in __all__
+        torch.distributed.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=0, world_size=1)
     # Before any configuration or model: ZeRO-3 reads the number of workers when the model is built.
     deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, verbose=False)
     try:
@@ -71,12 +74,6 @@ def _reduced(values: torch.Tensor, operation: Any) -> torch.Tensor:
     total = values.detach().clone().to(device)
     torch.distributed.all_reduce(total, operation)
     return total.cpu()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def forget() -> None:

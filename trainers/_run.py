@@ -42,13 +42,11 @@ class Fitted(NamedTuple):
         built: what was trained.
         costs: the meter, still running.
         resumed_at: step of the checkpoint that this life went on from.
-        resumed: what that checkpoint's mark says; empty without one.
     """
 
     built: Built
     costs: Costs
     resumed_at: int | None
-    resumed: dict[str, Any]
 
 
 def run(
@@ -161,7 +159,7 @@ def fit(
     if resumed and hasattr(trainer, "restore"):
         trainer.restore(facts)
     trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
-    return Fitted(built, costs, facts.get("step"), facts)
+    return Fitted(built, costs, facts.get("step"))
 
 
 @contextmanager

@@ -39,11 +39,12 @@ def start_group(folder: Path, cases: Sequence[Mapping[str, Any]], workers: int) 
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {"WORLD_SIZE": str(workers), "LOCAL_WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1"}
+    rendezvous = {**shared, "MASTER_PORT": port} if workers > 1 else {}
     return [
         subprocess.Popen(
             [sys.executable, "-m", "tests.trainers.group", str(file)],
             cwd=ROOT,
-            env={**os.environ, **shared, "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **rendezvous, **({"RANK": str(rank), "LOCAL_RANK": str(rank)} if rendezvous else {})},
             stdout=subprocess.DEVNULL,
         )
         for rank in range(workers)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def test_nothing_is_compiled_and_no_stale_lock_is_waited_for(made: TrainSpec, tm
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_group_goes_on_from_its_checkpoint(made: TrainSpec, tmp_path: Path, workers: int) -> None:
     """All workers at once, as a lost node: what is trained again is at most what came after the last checkpoint."""
-    saving, placement = replace(made, steps=400), Placement(zero=2, save_every=5)
+    saving, placement = replace(made, steps=100), Placement(zero=2, save_every=5)
     entry = case(tmp_path, "out", "sft", saving, placement)
     work = Path(entry["work"])
     processes = start_group(tmp_path, [entry], workers)
@@ -92,8 +93,8 @@ def test_a_killed_group_goes_on_from_its_checkpoint(made: TrainSpec, tmp_path: P
     run_group(tmp_path, [entry], workers)
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert record["resumed_at"] == newest >= 5
-    assert record["step"] == list(range(1, 401))
-    assert record["tokens"]["a"]["samples"] == 400 * saving.batch
+    assert record["step"] == list(range(1, 101))
+    assert record["tokens"]["a"]["samples"] == 100 * saving.batch
 
 
 @pytest.mark.ray
@@ -120,7 +121,8 @@ def test_a_killed_driver_goes_on_from_its_checkpoint(made: TrainSpec, tmp_path: 
         finally:
             second.kill()
     finally:
-        os.killpg(first.pid, signal.SIGKILL)  # what Ray had not yet seen to
+        with suppress(ProcessLookupError):
+            os.killpg(first.pid, signal.SIGKILL)  # what Ray had not yet seen to
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     seen = [int(step) for step in steps.read_text().split()]
     assert record["resumed_at"] % 4 == 0

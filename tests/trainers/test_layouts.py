@@ -67,7 +67,12 @@ def results(folder: Path, trainer: str, wanted: TrainSpec, layouts: dict[int, tu
     return outs
 
 
-def same(outs: list[Path], file: str, *, exact: bool) -> None:
+def same(outs: list[Path], file: str, *, exact: bool = True) -> None:
+    """Equal counts and losses, and weights within rounding.
+
+    In bfloat16 gradients are rounded where they are added up, over micro batches and workers, and Adam makes whole
+    steps of small differences: their norm is compared with that of what the training changed.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -79,8 +84,14 @@ def same(outs: list[Path], file: str, *, exact: bool) -> None:
         assert record["loss"] == pytest.approx(records[0]["loss"], rel=1e-4 if exact else 1e-2, abs=1e-5)
         first, other = load_file(outs[0] / file), load_file(out / file)
         assert first.keys() == other.keys()
-        for name, tensor in first.items():
-            torch.testing.assert_close(other[name], tensor, rtol=1e-3 if exact else 0.05, atol=2e-5 if exact else 4e-3)
+        if exact:
+            for name, tensor in first.items():
+                torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-5)
+        else:
+            base = load_file(outs[0].parent / "base" / file)
+            changed = sum(float((first[name].float() - base[name].float()).square().sum()) for name in first)
+            apart = sum(float((first[name].float() - other[name].float()).square().sum()) for name in first)
+            assert apart < 0.05**2 * changed
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -91,13 +102,13 @@ def test_sft(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize("trainer", ["dpo", "grpo"])
 def test_the_others(tmp_path: Path, trainer: str) -> None:
-    same(results(tmp_path, trainer, made(tmp_path, trainer), FEW), "model.safetensors", exact=True)
+    same(results(tmp_path, trainer, made(tmp_path, trainer), FEW), "model.safetensors")
 
 
 @pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo"])
 def test_lora(tmp_path: Path, trainer: str) -> None:
     wanted = made(tmp_path, trainer, lora=Lora(r=4, alpha=8, targets=("q_proj", "v_proj")))
-    same(results(tmp_path, trainer, wanted, FEW), "adapter_model.safetensors", exact=True)
+    same(results(tmp_path, trainer, wanted, FEW), "adapter_model.safetensors")
 
 
 def test_remix(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def test_it_goes_on(tmp_path: Path, name: str, stop_at: int, resumed_at: int) ->
         assert second[key] == first[key]
     if trainer == "remix":
         texts = [(tmp_path / one / "out" / "mixture.json").read_text() for one in ("whole", "cut")]
-        assert json.loads(texts[1])["trajectory"] == pytest.approx(json.loads(texts[0])["trajectory"])
+        for mine, uncut in zip(*(json.loads(text)["trajectory"] for text in reversed(texts)), strict=True):
+            assert mine == pytest.approx(uncut)
         return
     file = "adapter_model.safetensors" if lora else "model.safetensors"
     weights = load_file(tmp_path / "cut" / "out" / file)
