@@ -104,8 +104,17 @@ def _verdict(figures: Figures) -> str:
             name = label.partition(":")[2]
             (better if safer > 0 and abler > 0 else worse if safer < 0 and abler < 0 else split).append(name)
         lines.append(
-            f"* {stage}, against the 15 % mix of the same compute (`{mix}`), by the means: better in both "
-            f"{_listed(better)}; worse in both {_listed(worse)}; a trade {_listed(split)}."
+            f"* {stage}, against the 15 % mix of the same compute (`{mix}`), by the means: better in both\n"
+            f"  {_listed(better)}; worse in both {_listed(worse)}; a trade {_listed(split)}."
+        )
+    before, after = figures["sft-15-matched"], figures["dpo-15-matched"]
+    lost = {name: (interval(before[name])[0], interval(after[name])[0]) for name in ("general", "safety")}
+    if all(late < early for early, late in lost.values()):
+        told = ", ".join(f"{name} from {early:.1f} to {late:.1f}" for name, (early, late) in lost.items())
+        lines.append(
+            f"* DPO as it is set here costs the matched mix: {told}.\n"
+            "  Its column compares what came through a stage that does harm, and says little of tuned preference\n"
+            "  training."
         )
     lines.append("")
     for label, mix in (("sft:slerp", "sft-15-matched"), ("dpo:slerp", "dpo-15-matched")):

@@ -61,7 +61,8 @@ def figures(run: Path) -> dict[str, Any]:
         for model in known:
             if model.kind in ("base", "expert", "baseline"):
                 found[model.name] = measured(opened, model.name) | {"flops": flops(known, model.name)}
-        found["merge-dpo-search"] = measured(opened, mergefront.front(run)["picks"]["knee"])
+        knee = mergefront.front(run)["picks"]["knee"]
+        found["merge-dpo-search"] = measured(opened, knee) | {"flops": merged_flops(opened)}
         found["seconds"] = sum(event["seconds"] for event in opened.store.events("stage"))
     return found
 
