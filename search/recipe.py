@@ -37,7 +37,8 @@ from search._recipe.models import (
     TrainerWorkers,
     TrainingSource,
 )
-from search._recipe.places import database, storage
+from search._recipe.places import database as a_database
+from search._recipe.places import storage as a_storage
 from search._recipe.problems import Origin, translate
 from search._recipe.search import SearchSpec
 from search._recipe.training import (
@@ -117,8 +118,8 @@ class Recipe(Section):
     searches: Mapping[Name, SearchSpec] = {}
     search: SearchSpec
     cluster: ClusterSpec = Field(default_factory=ClusterSpec)
-    storage: Annotated[str, BeforeValidator(storage)] = ""
-    database: Annotated[str, BeforeValidator(database)] = "sqlite"
+    storage: Annotated[str, BeforeValidator(a_storage)] = ""
+    database: Annotated[str, BeforeValidator(a_database)] = "sqlite"
     export: ExportSpec = Field(default_factory=ExportSpec)
 
     _origin: Origin = PrivateAttr()
