@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,6 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
     scoring, directions = Scoring(task, bank, race, [], [], [], []), task.problem.directions
     none, final = np.zeros((0, len(directions))), FIRST_FINAL
     asked: list[Asked] = []
-    seconds: list[float] = []
     wrong = dropped = 0
 
     def promote(turn: int) -> None:
@@ -149,9 +147,7 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
             known = scoring.full()
             every = {name: np.concatenate([scoring.results[i][name] for i in known]) for name in bank.layouts}
             rivals = current_front(race, every)
-            before = time.perf_counter()
             verdict = judge(race, scoring.cut(index), {name: rows[rivals] for name, rows in every.items()})
-            seconds.append(time.perf_counter() - before)
             if verdict.drop:
                 better = np.array(scoring.true)[known][rivals]
                 slack = race.tolerance * (better.max(axis=0) - np.array(race.reference))
@@ -179,7 +175,6 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
         "chosen": hypervolume(truths[known][front], directions, race.reference),
         "found": hypervolume(truths, directions, race.reference),
         "measured": hypervolume(values, directions, race.reference),
-        "decision_seconds": statistics.median(seconds) if seconds else None,
     }
 
 
@@ -252,7 +247,6 @@ def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str,
         "full": raced["full"],
         "dropped": raced["dropped"],
         "wrong": raced["wrong"],
-        "decision_seconds": raced["decision_seconds"],
     }
 
 
@@ -313,8 +307,7 @@ def main() -> None:
                 f"{task.name} {peer}: items {statistics.median(r['items_share'] for r in mine):.3f}, "
                 f"true hypervolume {statistics.median(r['hypervolume_true'] for r in mine):.4f} "
                 f"measured {statistics.median(r['hypervolume_measured'] for r in mine):.4f} "
-                f"wrong {sum(r['wrong'] for r in mine)} of {sum(r['dropped'] for r in mine)} dropped, "
-                f"{1e3 * mine[0]['decision_seconds']:.1f} ms",
+                f"wrong {sum(r['wrong'] for r in mine)} of {sum(r['dropped'] for r in mine)} dropped",
                 flush=True,
             )
     result = known | {"machine": machine(), "settings": settings, "summary": summary(rows), "runs": rows}
