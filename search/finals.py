@@ -21,7 +21,7 @@ from .samplers.auto import DRAWS
 from .samplers.auto import _objectives as objective_draws  # the models that `auto` proposes from: one belief, not two
 
 FEWEST = 4  # scored points that a model can be made of
-LEAST_GAIN = 0.002
+LEAST_GAIN = 0.001
 """Share of the hypervolume that a candidate must be expected to add to be scored on all items."""
 EARLY, FEW = 5.0, 2
 """Before the end of a search a final asks for so many times the gain, and takes so many candidates at most."""

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 
 CHANCE = 0.3
 """P(front) from which a point off the measured front is worth its items."""
+FEW = 8
+"""Others that are confirmed however small the measured front is: one lucky point may dominate all."""
 
 
 def deserving(on_front: Sequence[bool], chance: Sequence[float]) -> tuple[int, ...]:
-    """Indices of the points to confirm: the measured front, then the likeliest others, at most as many again.
+    """Indices of the points to confirm: the measured front, then the likeliest others, at most as many again or `FEW`.
 
     Args:
         on_front: by measured values.
@@ -25,4 +27,4 @@ def deserving(on_front: Sequence[bool], chance: Sequence[float]) -> tuple[int, .
     front = [index for index, shown in enumerate(on_front) if shown]
     others = [index for index, p in enumerate(chance) if p >= CHANCE and not on_front[index]]
     others.sort(key=lambda index: (-chance[index], index))
-    return (*front, *others[: len(front)])
+    return (*front, *others[: max(len(front), FEW)]) if front else ()
