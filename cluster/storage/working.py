@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import ctypes
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,7 +153,20 @@ class Working:
 
     def _lose(self, error: LeaseLost) -> None:
         self._lost.append(error)
+        _interrupt_main()
+
+
+def _interrupt_main() -> None:
+    """Raise KeyboardInterrupt in the main thread, as Ctrl-C does.
+
+    A process that `nohup` or the background of a script started ignores that signal, and so Python's own way to send it;
+    there the exception is raised at the thread's next step of Python code.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         _thread.interrupt_main()
+        return
+    thread = ctypes.c_ulong(threading.main_thread().ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
 
 
 @contextmanager

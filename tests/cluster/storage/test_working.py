@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,19 +234,28 @@ def test_a_second_writer_is_refused(url: str, tmp_path: Path, monkeypatch: pytes
         assert generation(folder) == 1
 
 
-def test_a_writer_that_lost_its_lease_ends_and_publishes_nothing(url: str) -> None:
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "nohup"])
+def test_a_writer_that_lost_its_lease_ends_and_publishes_nothing(url: str, ctrl_c: Any) -> None:
     bucket = Bucket(parse(url))
+    went_on = False
 
     def work() -> None:
+        nonlocal went_on
         with working(url, LAYOUT, quiet) as copy, copy.writing(quiet, SLOW):
             write_generation(copy.folder, 1)
             bucket.create("lease/0000000009.json", json.dumps({"owner": "another"}).encode())
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:  # the work is interrupted, as by Ctrl-C
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline:
                 time.sleep(0.05)
+            went_on = True
 
-    with pytest.raises(LeaseLost):
-        work()
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        with pytest.raises(LeaseLost):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not went_on, "the work is interrupted, as by Ctrl-C"
     assert manifests.numbers(bucket) == []
 
 
