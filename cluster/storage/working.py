@@ -159,8 +159,8 @@ class Working:
 def _interrupt_main() -> None:
     """Raise KeyboardInterrupt in the main thread, as Ctrl-C does.
 
-    A process that `nohup` or the background of a script started ignores that signal, and so Python's own way to send it;
-    there the exception is raised at the thread's next step of Python code.
+    A process that `nohup` or the background of a script started ignores that signal, and so Python's way to send it.
+    There the exception is raised at the thread's next step of Python code.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         _thread.interrupt_main()
