@@ -122,15 +122,7 @@ def run_trials(
         time_limit_s=time_limit_s,
         scheduler=scheduler,
     )
-    if len(listener.own_end) < len(configs):
-        wait_for_orphans(_ORPHANS_S)
-    late = f"not finished within {time_limit_s:g} s"
-    if time.monotonic() - started < time_limit_s:
-        late = "ended without a result"
-    return tuple(
-        listener.outcomes.get(index) or _unfinished(index, config, listener, late, bundles)
-        for index, config in enumerate(configs)
-    )
+    return _ended(dict(enumerate(configs)), listener, started, time_limit_s, bundles)
 
 
 def run_queue(
@@ -186,15 +178,7 @@ def run_queue(
         scheduler=None if stop is None else stopper_of(stop, listener),
         searcher=tune.search.ConcurrencyLimiter(searcher_of(work, configs, _check_json), concurrency),
     )
-    if len(listener.own_end) < len(configs):
-        wait_for_orphans(_ORPHANS_S)
-    late = f"not finished within {time_limit_s:g} s"
-    if time.monotonic() - started < time_limit_s:
-        late = "ended without a result"
-    return tuple(
-        listener.outcomes.get(index) or _unfinished(index, config, listener, late, bundles)
-        for index, config in configs.items()
-    )
+    return _ended(configs, listener, started, time_limit_s, bundles)
 
 
 def _bundles(resources: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:
@@ -365,6 +349,24 @@ def _listener(
             return {}
 
     return Listener()
+
+
+def _ended(
+    configs: Mapping[int, dict[str, Any]],
+    listener: Any,
+    started: float,
+    time_limit_s: float,
+    bundles: Sequence[Mapping[str, float]],
+) -> tuple[TrialOutcome, ...]:
+    """One outcome for each configuration of a Tune run that is over, whether or not it came to its own end."""
+    if len(listener.own_end) < len(configs):
+        wait_for_orphans(_ORPHANS_S)
+    in_time = time.monotonic() - started < time_limit_s
+    late = "ended without a result" if in_time else f"not finished within {time_limit_s:g} s"
+    return tuple(
+        listener.outcomes.get(index) or _unfinished(index, config, listener, late, bundles)
+        for index, config in configs.items()
+    )
 
 
 def _unfinished(

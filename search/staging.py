@@ -72,12 +72,11 @@ class Stages:
     def rest(self, point: str, job: Job) -> Job:
         """The job of all items that a candidate lacks: of one that a final chose."""
         counts = {name: len(row) for name, row in self._known(point).items()}
-        last = {name: (first, stop) for name, first, stop in self.race.ranges(len(self.race.stages) - 1)}
-        # Where the results are all there, and the row was not: the last stage is scored once more.
-        ranges = [
-            (name, counts.get(name, 0) if counts.get(name, 0) < stop else first, stop)
-            for name, (first, stop) in last.items()
-        ]
+        ranges = []
+        for name, first, stop in self.race.ranges(len(self.race.stages) - 1):
+            known = counts.get(name, 0)
+            # Where the results are all there, and the row was not: the last stage is scored once more.
+            ranges.append((name, known if known < stop else first, stop))
         return replace(job, ranges=tuple(ranges))
 
     def next(self, point: str, job: Job, results: Results) -> Step:
