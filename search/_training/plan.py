@@ -105,13 +105,14 @@ class _Planner:
         if entry.from_ is None:
             return self.found["base"]
         start = self.found[entry.from_ if isinstance(entry.from_, str) else pick_step(entry.from_).name]
-        if start.spec is None or start.spec.lora is None:
+        if not _is_adapter(start):
             return start
         # An adapter is folded before the next training: what follows needs one checkpoint to be a difference from.
         name = f"{start.name}/full"
         if name not in self.found:
             alone = FixedMerge(method="linear", weights={start.name: 1.0})
-            self._keep(self._merged(name, "step", alone, (start.name,), start.spec.dtype))
+            dtype = entry.dtype if start.spec is None else start.spec.dtype
+            self._keep(self._merged(name, "step", alone, (start.name,), dtype))
         return self.found[name]
 
     def _merged(self, name: str, kind: str, merge: FixedMerge, parents: tuple[str, ...], dtype: str) -> Model:
@@ -160,6 +161,18 @@ def _evaluator(tuning: Tuning) -> str:
     from search.aggregates import parse
 
     return "" if tuning.holdout else parse(tuning.metric).evaluator
+
+
+def _is_adapter(model: Model) -> bool:
+    if model.spec is not None or model.made != "given":
+        return model.spec is not None and model.spec.lora is not None
+    from mergers._adapter.fold import split_reference
+    from mergers._errors import InputError
+
+    try:
+        return split_reference(model.path)[1] is not None
+    except InputError:
+        return False  # nothing lies there: `check` says so in its own words
 
 
 def _hash(value: Any) -> str:

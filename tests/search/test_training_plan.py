@@ -102,6 +102,20 @@ def test_an_adapter_stands_on_what_it_was_trained_from(tmp_path: Path) -> None:
     assert models["more"].spec.base == str(models["aligned/full"].path)
 
 
+def test_an_adapter_that_existed_is_folded_before_a_training_goes_on_from_it(tmp_path: Path) -> None:
+    (tmp_path / "bought").mkdir()
+    (tmp_path / "bought" / "adapter_config.json").write_text("{}")
+    there = (
+        "  soup:",
+        "  bought: {path: bought}\n  more: {from: bought, mix: {general: 1.0}, lora: {}, dtype: float32}\n  soup:",
+    )
+    models = {m.name: m for m in plan(recipe_in(tmp_path, *there), tmp_path / "experts", Hashes())}
+    assert models["more"].parents == ("bought/full",)
+    assert models["bought/full"].parents == ("bought",)
+    assert models["bought/full"].dtype == "float32"
+    assert models["more"].reference == f"{models['bought/full'].path}+{models['more'].path}"
+
+
 def test_a_mixture_that_was_found_is_taken(tmp_path: Path) -> None:
     models = {m.name: m for m in plan(recipe_in(tmp_path), tmp_path / "experts", Hashes())}
     spec, found = models["late"].spec, models["weighed"]
