@@ -141,15 +141,19 @@ def report(run: RunPlace) -> None:
 
 @app.command()
 def optuna(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="Run directory, or the file of a study.")],
+    run: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Run (directory or URL), or the file of a study.")],
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE|URL", help="Storage to write; default: optuna.db beside it.")
+        str | None,
+        typer.Option("--out", metavar="FILE|URL", help="Storage to write; default: optuna.db beside it, or here."),
     ] = None,
 ) -> None:
     """Copy the studies into an Optuna storage, for optuna-dashboard."""
+    from .optuna_storage import FILE
     from .optuna_storage import export as copy
+    from .place import is_url, read_place, without_weights
 
-    url, names = copy(run, out)
+    with read_place(run, without_weights) as path:
+        url, names = copy(path, out or FILE if is_url(run) else out)
     typer.echo(f"{len(names)} studies: {', '.join(names)}")
     typer.echo(f"optuna-dashboard {url}")
 

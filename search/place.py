@@ -85,10 +85,7 @@ def to_check(recipe: str | Path, out: str | None) -> Iterator[tuple[Recipe, Path
     if not is_url(url):
         yield locate(recipe, out)
         return
-    from cluster.storage.working import reading
-
-    with named_by_url(url) as rename, reading(url, LAYOUT, small) as folder:
-        rename(folder)
+    with view(url, small) as folder:
         yield plan, folder
 
 
@@ -119,14 +116,21 @@ def read_place(run: str | Path, wanted: Callable[[str], bool] = everything) -> I
     if not is_url(run):
         yield Path(run).absolute()
         return
-    from cluster.storage.working import reading
-
-    with named_by_url(str(run)) as rename, reading(str(run), LAYOUT, wanted) as folder:
-        rename(folder)
+    with view(str(run), wanted) as folder:
         if not is_run(folder):
             raise UserError(
                 Problem(str(run), None, "", "holds no run", remedy="give the URL that `mergefront run` wrote to")
             )
+        yield folder
+
+
+@contextmanager
+def view(url: str, wanted: Callable[[str], bool]) -> Iterator[Path]:
+    """The files of a URL's newest state that are wanted; an empty directory if nothing is there."""
+    from cluster.storage.working import reading
+
+    with named_by_url(url) as rename, reading(url, LAYOUT, wanted) as folder:
+        rename(folder)
         yield folder
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from cluster.storage import cache
 
 from ._study import singles
 from ._study.place import study_at
@@ -15,6 +19,7 @@ from .experts import checkpoint_hash
 from .graders import grader_key, load_graders
 from .items import scores_of
 from .objective import AS_IT_IS, Grader, Job, ScorerFactory
+from .place import is_url
 from .recipe import Recipe
 from .rundir import is_run
 from .store import Scores, Store
@@ -25,7 +30,8 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
     """Score a checkpoint with a recipe's evaluators, in this process, as a candidate would be scored.
 
     Where the recipe has a run, scores are kept in its database, each known by the checkpoint's content, the evaluator's
-    version, its items, the data type and the engine; what is known is not scored again.
+    version, its items, the data type and the engine; what is known is not scored again. A run at a URL may be written
+    by another machine: scores of its recipe are kept in this machine's cache.
 
     Args:
         recipe_file: recipe, or a run directory.
@@ -47,12 +53,8 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
     base = recipe.resolve(recipe.base)
     compare(open_checkpoint(base), open_checkpoint(model), model)
     graders = load_graders(recipe)
-    store = study_at(recipe, run) if is_run(run) else None
-    try:
+    with _known(recipe, run) as store:
         scores, cached = _scores(recipe, base, model, split, graders, store)
-    finally:
-        if store is not None:
-            store.close()
     plain = stated(scores, split, layouts_of(graders, split))
     languages: dict[str, dict[str, Any]] = {}
     for (name, language), score in plain.items():
@@ -60,6 +62,22 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
             languages.setdefault(language, {})[name] = score
     overall = {name: score for (name, language), score in plain.items() if not language}
     return {"model": model, "split": split, "scores": overall, "languages": languages, "cached": cached}
+
+
+@contextmanager
+def _known(recipe: Recipe, run: Path) -> Iterator[Store | None]:
+    """Where scores are kept; None where the recipe has no run yet."""
+    if is_run(run):
+        store = study_at(recipe, run)
+    elif is_url(recipe.storage):
+        file = cache.root() / "scores.db"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store = Store(file)
+    else:
+        yield None
+        return
+    with closing(store):
+        yield store
 
 
 def _scores(

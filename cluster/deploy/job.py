@@ -87,6 +87,11 @@ class Nodes:
     gpus: int
     memory: int
 
+    @property
+    def grows(self) -> bool:
+        """Whether nodes are added on demand."""
+        return self.most > self.count
+
 
 def nodes_for(job: Job, wishes: Wishes) -> Nodes:
     """The nodes that hold a job's largest group.

@@ -70,7 +70,7 @@ def manifests(job: Job, wishes: Wishes, place: Kubernetes, ray_version: str) -> 
     if place.stay:
         main = _object("ray.io/v1", "RayCluster", job.slug, job, place) | {"spec": cluster}
     else:
-        main = _object("ray.io/v1", "RayJob", job.slug, job, place) | {"spec": _job(job, place, cluster)}
+        main = _object("ray.io/v1", "RayJob", job.slug, job, place) | {"spec": _job(job, nodes, place, cluster)}
     name = "raycluster.yaml" if place.stay else "rayjob.yaml"
     text = yaml.dump_all([recipe, main], Dumper=_Readable, sort_keys=False, allow_unicode=True, width=120)
     return {name: text}
@@ -97,9 +97,10 @@ def storage_on_nodes(storage: str) -> str:
     return storage if "://" in storage or storage.startswith("/") else f"{SHARED}/{storage}"
 
 
-def _job(job: Job, place: Kubernetes, cluster: dict[str, Any]) -> dict[str, Any]:
+def _job(job: Job, nodes: Nodes, place: Kubernetes, cluster: dict[str, Any]) -> dict[str, Any]:
     out = shlex.quote(storage_on_nodes(job.storage))
     command = f"mergefront run {_RECIPES}/recipe.yaml --directory {SHARED} --out {out} --cluster auto"
+    command += " --elastic" if nodes.grows else ""
     return {
         "entrypoint": command,
         # A new cluster and the same command: the run goes on where it was.
@@ -129,7 +130,7 @@ def _cluster(job: Job, wishes: Wishes, nodes: Nodes, place: Kubernetes, ray_vers
     spec: dict[str, Any] = {
         "rayVersion": ray_version,
         "authOptions": {"mode": "token"},  # the operator makes the token, as a Secret, and gives it to every pod
-        "enableInTreeAutoscaling": nodes.most > nodes.count,
+        "enableInTreeAutoscaling": nodes.grows,
         "headGroupSpec": {
             # One CPU for the searches, which stay with the driver and the database; no room for a model.
             "rayStartParams": {"num-cpus": "1", "dashboard-host": "0.0.0.0"},
@@ -146,7 +147,7 @@ def _cluster(job: Job, wishes: Wishes, nodes: Nodes, place: Kubernetes, ray_vers
             }
         ],
     }
-    if nodes.most > nodes.count:
+    if nodes.grows:
         spec["autoscalerOptions"] = {"version": "v2", "upscalingMode": "Default", "idleTimeoutSeconds": 300}
     return spec
 

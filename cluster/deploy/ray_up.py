@@ -87,10 +87,10 @@ def manifests(job: Job, wishes: Wishes, place: Machines) -> dict[str, str]:
 
 
 def run_command(job: Job, place: Machines) -> str:
-    """What the head is told to do once it is up."""
+    """What the head is told to do once it is up: workers may still be starting, so what is missing is waited for."""
     out = job.storage if "://" in job.storage or job.storage.startswith("/") else f"{place.share}/{job.storage}"
     exports = " ".join(f"{name}={value}" for name, value in _environment(place).items())
-    return f"{exports} mergefront run {HOME}/recipe.yaml --directory {place.share} --out {out} --cluster auto"
+    return f"{exports} mergefront run {HOME}/recipe.yaml --directory {place.share} --out {out} --cluster auto --elastic"
 
 
 def _required(place: Machines) -> tuple[str, ...]:

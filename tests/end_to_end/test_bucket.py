@@ -68,6 +68,10 @@ def test_a_run_is_killed_and_goes_on_elsewhere(tmp_path: Path, monkeypatch: pyte
         assert exported.returncode == 0, exported.stderr
         assert list((tmp_path / "knee").glob("*.safetensors"))
         assert run("report", URL).returncode == 0
+        copied = run("optuna", URL, "--out", tmp_path / "optuna.db")
+        assert copied.returncode == 0, copied.stderr
+        assert copied.stdout.startswith(f"{len(world.METHODS)} studies: ")
+        assert (tmp_path / "optuna.db").is_file()
         # Where the base is not: what the run exported is handed out.
         (tmp_path / "world" / "base").rename(tmp_path / "world" / "gone")
         handed = run("export", URL, "--pick", "knee", "--out", tmp_path / "again")

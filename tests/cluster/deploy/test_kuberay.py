@@ -83,7 +83,10 @@ def test_secrets_are_references_and_choices_are_stated() -> None:
     assert recipe["data"]["recipe.yaml"] == GPU.text
     assert main["spec"]["entrypoint"] == (
         "mergefront run /etc/mergefront/recipe.yaml --directory /mnt/mergefront --out s3://bucket/six --cluster auto"
+        " --elastic"  # nodes that are still to come are waited for
     )
+    fixed = written(wishes=Wishes(image=WISHES.image))[1]["spec"]
+    assert fixed["entrypoint"].endswith("--cluster auto"), "what does not fit is refused at once"
 
 
 def test_a_recipe_stays_readable() -> None:

@@ -61,6 +61,7 @@ def test_the_token_is_a_file_and_keys_are_names() -> None:
     (text,) = manifests(GPU, IMAGE, AWS).values()
     assert config(GPU, AWS)["file_mounts"]["/home/mergefront/.ray/auth_token"] == "~/.ray/auth_token"
     assert "export OPENAI_API_KEY on the head first" in text
+    assert "--cluster auto --elastic'" in text, "the head is up before its workers"
     assert "RAY_AUTH_MODE=token" in config(GPU, AWS)["worker_start_ray_commands"][-1]
 
 
