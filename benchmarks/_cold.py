@@ -65,7 +65,7 @@ def main() -> None:
         import mergers._execution.kernels._compiled.sparse
         import mergers._execution.kernels._compiled.sums
         import mergers._merge  # noqa: F401
-        from search.merging import merge_file
+        from search.commands.merging import merge_file
 
         def work() -> None:
             merge_file(Path(file), Path(out))

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from evaluators._types import Item
-from search.ordering import balanced
-from search.uncertainty import Layout
+from search.racing.ordering import balanced
+from search.statistics.uncertainty import Layout
 
 from ._search_tasks import Array
 

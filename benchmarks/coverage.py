@@ -4,7 +4,7 @@
 
 * `score`: `evaluators._stats.interval` of 0/1 items in groups of 1 to 8 that stand or fall together.
 * `difference`: `paired_difference` +- Student's t of two models on the same items.
-* `macro`, `cvar`, `minimum`: `search.aggregates.score` +- Student's t over six languages whose items share templates;
+* `macro`, `cvar`, `minimum`: `aggregates.score` +- Student's t over six languages whose items share templates;
   `minimum of equals` where all languages are equally good, the case in which the lowest of noisy scores is too low.
 
 2,000 runs know a coverage of 95 % to 1 % (two standard errors), one of 90 % to 1.3 %.
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from evaluators._stats import interval, paired_difference, score_of, student
 from evaluators._types import Score
-from search.aggregates import parse, score
-from search.history import machine
+from search.results.history import machine
+from search.statistics.aggregates import parse, score
 
 LEVELS = (0.9, 0.95)
 LANGUAGES = ("en", "hi", "ar", "fr", "es", "ru")

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from search.history import machine
+from search.results.history import machine
 from search.store import Point, Store
 
 PROGRAM = [sys.executable, "-c", "from search.cli import main; main()"]

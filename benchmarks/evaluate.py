@@ -36,7 +36,7 @@ from benchmarks._several import several
 from evaluators._items import load_items
 from evaluators._transformers import transformers_engine
 from search.demo.world import write_world
-from search.history import machine
+from search.results.history import machine
 
 LANGUAGES = ("en", "hi", "ar", "fr", "es", "ru")
 NEW_TOKENS = 16

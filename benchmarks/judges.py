@@ -24,7 +24,7 @@ from evaluators._types import Evaluator, Item
 from evaluators.judge_harm import JudgeHarm, judge_harm
 from evaluators.judge_winrate import JudgeWinrate, judge_winrate
 from evaluators.judges.settings import judge_of
-from search.history import machine
+from search.results.history import machine
 
 LANGUAGES = ("en", "hi", "ar", "fr", "es", "ru")
 WORDS = ("steps", "étape", "шаг", "चरण", "خطوة", "oven", "lamp", "number", "seven", "refuse", "because", "never")

@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 
 from benchmarks._models import make
-from search.history import machine
+from search.results.history import machine
 
 BIG, MEDIUM = 3.5e8, 1e8
 EXPERTS = 6

@@ -8,7 +8,7 @@ be played from the recording: workers take what is asked first come, first serve
 took, and after each one a scheduler may stop searches. Schedulers:
 
 * `fair`: every method has an equal share;
-* `asha`: the product's (`search.method_race`), which `scheduler: asha` means;
+* `asha`: the product's (`search.racing.method_race`), which `scheduler: asha` means;
 * `ray-asha`: Ray Tune's own ASHA, first rung 8, halving, for comparison.
 
 Figures by seed: the hypervolume of all candidates and the unmerged models by the number of candidates, and how many
@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from search.front import hypervolume
-from search.history import machine
-from search.method_race import Standings
+from search.racing.method_race import Standings
+from search.results.history import machine
 from search.searches import shares
+from search.statistics.front import hypervolume
 
 from .record_methods import RESULTS
 

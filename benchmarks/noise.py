@@ -10,7 +10,7 @@
   measured one before and after its stated optimism is taken off.
 * `optimism`: share of 90 % intervals of the gap between search and report split that hold its expectation.
 * `confirmation`: true hypervolume, as a share of the best, of the front that the report split decides: among the
-  points of the measured front alone, and with those that `search.repeats` adds.
+  points of the measured front alone, and with those that `search.statistics.repeats` adds.
 
 Candidates are points of made-up merges (`_search_merges.synthetic`, landscapes that nothing was tuned on), items are
 those of `_items`; every run draws items and candidates anew.
@@ -29,12 +29,12 @@ import moocore
 import numpy as np
 
 from evaluators._stats import interval, paired_difference, student
-from search.aggregates import Aggregate
-from search.front import contenders, hypervolume
-from search.history import machine
-from search.repeats import deserving
-from search.uncertainty import Quantity, draws, measured, p_on_front, shrunk
-from search.volume import hypervolume_interval, parts_of
+from search.results.history import machine
+from search.statistics.aggregates import Aggregate
+from search.statistics.front import contenders, hypervolume
+from search.statistics.repeats import deserving
+from search.statistics.uncertainty import Quantity, draws, measured, p_on_front, shrunk
+from search.statistics.volume import hypervolume_interval, parts_of
 
 from ._items import Bank, make_bank
 from ._search_merges import binomial, synthetic

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 import mergefront
-from search import front
 from search.api import confirm
 from search.experts import Model, needed, plan, record_of
-from search.history import machine
-from search.items import read_values
-from search.rundir import Run, contents_of, read_run
+from search.results.history import machine
+from search.run.items import read_values
+from search.run.rundir import Run, contents_of, read_run
+from search.statistics import front
 
 from ._paper_tables import document
 

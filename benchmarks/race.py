@@ -6,8 +6,8 @@ For each task, sampler and seed the search runs twice over the same bank of item
 once with every candidate scored on all items, once with stages. Figures: the share of the items that the race scored;
 the true hypervolume of the final front in the race, divided by that of the full search; and how often a dropped
 candidate was in truth not dominated by the front it was compared with. The final front is what the product makes: the
-measured front and what may belong to it (`search.repeats`), decided on fresh items. The front by the search's own items
-alone is `chosen`: where fronts are small against the noise, one lucky point that dominates all makes it a bad figure.
+measured front and what may belong to it (`statistics.repeats`), decided on fresh items. The front by the search's own
+items alone is `chosen`: where fronts are small against the noise, one lucky point that dominates all makes it a bad figure.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from search._study.loop import FIRST_FINAL
 from search._study.proposals import Asked, Observation, proposals
 from search._study.subject import Scored
-from search.aggregates import Aggregate
-from search.finals import EARLY, LEAST_GAIN, ROUNDS, deserving, places
-from search.front import hypervolume
-from search.history import machine
-from search.race import Race, current_front, judge
-from search.repeats import deserving as deserving_items
+from search.racing.finals import EARLY, LEAST_GAIN, ROUNDS, deserving, places
+from search.racing.race import Race, current_front, judge
+from search.results.history import machine
+from search.statistics.aggregates import Aggregate
+from search.statistics.front import hypervolume
+from search.statistics.repeats import deserving as deserving_items
+from search.statistics.uncertainty import Quantity, draws, measured
 from search.study import history_of
-from search.uncertainty import Quantity, draws, measured
 
 from ._items import Bank, make_bank
 from ._search_merges import binomial, synthetic

@@ -23,17 +23,17 @@ from typing import Any
 
 from cluster.local import LocalPool
 from search import experts
-from search.aggregates import objective_scores
 from search.demo.world import write_world
 from search.experts import Model
-from search.graders import load_graders
-from search.history import machine
-from search.objective import Grader, ScorerFactory
 from search.pipeline import run_recipe
-from search.progress import Display
 from search.recipe import Recipe, load_recipe
-from search.rundir import Run, read_run
+from search.results.history import machine
+from search.run.progress import Display
+from search.run.rundir import Run, read_run
+from search.scoring.graders import load_graders
+from search.scoring.objective import Grader, ScorerFactory
 from search.searches import plan_searches
+from search.statistics.aggregates import objective_scores
 from search.stopping import Rules
 from search.store import Store
 from search.study import SearchPlan, run_search

@@ -31,7 +31,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from search.history import machine
+from search.results.history import machine
 from search.samplers import History, Problem, believed
 from search.samplers.auto import auto
 

@@ -21,7 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 import mergefront
-from search.history import machine
+from search.results.history import machine
 from search.store import Store
 
 BLOCK = 1000

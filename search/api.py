@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .progress import Display
 from .recipe import Recipe, load_recipe
+from .run.progress import Display
 
 
 def run(recipe: Recipe | str | Path, out: str | Path | None = None, *, quiet: bool = False) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def run(recipe: Recipe | str | Path, out: str | Path | None = None, *, quiet: bo
     """
     from .check import check
     from .pipeline import run_recipe
-    from .place import place_of
+    from .run.place import place_of
 
     display = Display(quiet=quiet)
     with place_of(recipe, out, display.line) as place:
@@ -34,14 +34,14 @@ def run(recipe: Recipe | str | Path, out: str | Path | None = None, *, quiet: bo
 
 
 def front(run: str | Path, *, objectives: Sequence[str] = ()) -> dict[str, Any]:
-    """The front document of a run (see `search.document.front_document`), also while it is under way.
+    """The front document of a run (see `search.results.document.front_document`), also while it is under way.
 
     Raises:
         UserError: no run directory, or an objective that its recipe does not have.
     """
-    from .document import front_document
-    from .place import read_place, without_weights
-    from .rundir import read_run
+    from .results.document import front_document
+    from .run.place import read_place, without_weights
+    from .run.rundir import read_run
 
     with read_place(run, without_weights) as path, read_run(path) as opened:
         return front_document(opened.recipe, opened.store, opened.path, objectives=objectives)
@@ -61,11 +61,11 @@ def export(run: str | Path, picks: Sequence[str], out: str | Path) -> tuple[Path
     Raises:
         UserError: a pick that names no point, or a directory that holds something else.
     """
-    from . import export as exporting
-    from .document import front_document
     from .experts import models
-    from .place import read_place, with_exports
-    from .rundir import contents_of, read_run
+    from .results import export as exporting
+    from .results.document import front_document
+    from .run.place import read_place, with_exports
+    from .run.rundir import contents_of, read_run
 
     with read_place(run, with_exports) as path, read_run(path) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
@@ -88,12 +88,12 @@ def report(run: str | Path) -> tuple[Path, Path]:
     Raises:
         UserError: no run directory.
     """
-    from .document import front_document
     from .experts import plan
-    from .history import history_of
-    from .place import publishing
     from .report import write_report
-    from .rundir import contents_of, read_run
+    from .results.document import front_document
+    from .results.history import history_of
+    from .run.place import publishing
+    from .run.rundir import contents_of, read_run
 
     with publishing(run) as path, read_run(path) as opened:
         document = front_document(opened.recipe, opened.store, opened.path)
@@ -112,15 +112,15 @@ def confirm(run: str | Path, points: Sequence[str]) -> None:
         UserError: no run directory, another process works on it, or a point that it does not have.
         ScoringFailed: a point that was scored before cannot be scored now.
     """
-    from .bench import Bench
     from .errors import Problem, UserError
     from .experts import models
-    from .export import recipe_of as merge_of
-    from .graders import load_graders
-    from .objective import Job
-    from .rundir import contents_of, open_run, recipe_of
-    from .scoring import Target
-    from .scoring import confirm as score
+    from .results.export import recipe_of as merge_of
+    from .run.rundir import contents_of, open_run, recipe_of
+    from .scoring.bench import Bench
+    from .scoring.graders import load_graders
+    from .scoring.objective import Job
+    from .scoring.points import Target
+    from .scoring.points import confirm as score
 
     path = Path(run).absolute()
     recipe, contents = recipe_of(path), contents_of(path)
@@ -160,7 +160,7 @@ def locate(
         UserError: neither a recipe nor a run directory, or a run directory together with another `out`.
     """
     from .errors import Problem, UserError
-    from .rundir import recipe_of
+    from .run.rundir import recipe_of
 
     if isinstance(recipe, Recipe):
         return recipe, (Path(out) if out is not None else run_directory(recipe)).absolute()

@@ -16,8 +16,8 @@ import typer
 
 from cluster import commands as service_commands
 
-from .deploy_commands import deploy
-from .service_commands import serve, token
+from .commands.deploy_commands import deploy
+from .commands.service_commands import serve, token
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -76,7 +76,7 @@ def run(
 def check(recipe: RecipeFile, out: Out = None) -> None:
     """Validate a recipe from metadata alone, and estimate cost, memory and disk."""
     from .check import check as checked
-    from .place import to_check
+    from .run.place import to_check
 
     with to_check(recipe, out) as (plan, path):
         typer.echo(str(checked(plan, out=path)))
@@ -106,7 +106,7 @@ def front(
 ) -> None:
     """Show the front of a run."""
     from .api import front as read_front
-    from .table import front_table
+    from .results.table import front_table
 
     document = read_front(run, objectives=objective or ())
     typer.echo(json.dumps(document, ensure_ascii=False) if as_json else front_table(document, every=every))
@@ -148,9 +148,9 @@ def optuna(
     ] = None,
 ) -> None:
     """Copy the studies into an Optuna storage, for optuna-dashboard."""
-    from .optuna_storage import FILE
-    from .optuna_storage import export as copy
-    from .place import is_url, read_place, without_weights
+    from .commands.optuna_storage import FILE
+    from .commands.optuna_storage import export as copy
+    from .run.place import is_url, read_place, without_weights
 
     with read_place(run, without_weights) as path:
         url, names = copy(path, out or FILE if is_url(run) else out)
@@ -168,7 +168,7 @@ def merge(
     threads: Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Default: all.")] = None,
 ) -> None:
     """Do the merges of a file in mergekit's YAML."""
-    from .merging import merge_file
+    from .commands.merging import merge_file
 
     size = int(shard * 1e9)
     for line in merge_file(recipe, out, shard_bytes=size, threads=threads, adapter=adapter, rank=rank):
@@ -195,7 +195,7 @@ def import_(
     genome: Annotated[Path, typer.Argument(metavar="GENOME.yaml", help="A configuration of mergekit-evolve.")],
 ) -> None:
     """Print the recipe that asks what a mergekit-evolve configuration asks."""
-    from .merging import import_genome
+    from .commands.merging import import_genome
 
     typer.echo(import_genome(genome), nl=False)
 
@@ -208,8 +208,8 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Score one checkpoint with the recipe's evaluators."""
-    from .single import score_model
-    from .table import score_table
+    from .commands.single import score_model
+    from .results.table import score_table
 
     scores = score_model(recipe, model, split)
     typer.echo(json.dumps(scores, ensure_ascii=False) if as_json else score_table(scores))
@@ -227,8 +227,8 @@ def judge_check(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Hold a recipe's judge against labelled items; without them, say what its judges did and cost so far."""
-    from .judging import judge_check as checked
-    from .judging import judge_table
+    from .commands.judging import judge_check as checked
+    from .commands.judging import judge_table
 
     found = checked(recipe, labelled, evaluator)
     typer.echo(json.dumps(found, ensure_ascii=False) if as_json else judge_table(found))
@@ -237,7 +237,7 @@ def judge_check(
 @app.command()
 def methods() -> None:
     """List what a recipe can name: merge methods, trainers, evaluators, samplers."""
-    from .table import methods_table
+    from .results.table import methods_table
 
     typer.echo(methods_table())
 
@@ -249,7 +249,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Print what this machine offers: all that a bug report needs."""
-    from .doctor import findings
+    from .commands.doctor import findings
 
     for line in findings(path):
         typer.echo(line)
@@ -271,12 +271,12 @@ def _run(
     elastic: bool = False,
 ) -> None:
     from .check import check as checked
-    from .judging import judge_summary
+    from .commands.judging import judge_summary
     from .pipeline import run_recipe
-    from .place import forked, place_of
-    from .progress import Display
-    from .table import front_table
-    from .unchanged import has_its_models
+    from .results.table import front_table
+    from .run.place import forked, place_of
+    from .run.progress import Display
+    from .run.unchanged import has_its_models
 
     display = Display()
     with place_of(recipe, out, display.line, directory) as place:

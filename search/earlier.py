@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import experts, export
-from . import fork as forking
+from . import experts
 from ._training.merges import write
-from .bench import Bench
-from .document import front_document
 from .experts import Model
-from .objective import Grader
-from .progress import Display
-from .rundir import Run, is_run, log, open_run
+from .results import export
+from .results.document import front_document
+from .run import fork as forking
+from .run.progress import Display
+from .run.rundir import Run, is_run, log, open_run
+from .scoring.bench import Bench
+from .scoring.objective import Grader
 from .searches import SearchesFailed
 
 FOLDER = "searches"

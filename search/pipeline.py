@@ -10,20 +10,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import aggregates, earlier, experts, export, history, searches
-from . import fork as forking
+from . import earlier, experts, searches
 from ._check import contamination
 from ._training.execute import make
-from .bench import Bench
-from .document import front_document
 from .experts import Model
-from .graders import grader_hashes, load_graders
-from .objective import AS_IT_IS, Grader, Job
-from .progress import Display
 from .recipe import Recipe
-from .repeats import deserving
-from .rundir import Run, log, open_run
-from .scoring import Target, confirm, score_models
+from .results import export, history
+from .results.document import front_document
+from .run import fork as forking
+from .run.progress import Display
+from .run.rundir import Run, log, open_run
+from .scoring.bench import Bench
+from .scoring.graders import grader_hashes, load_graders
+from .scoring.objective import AS_IT_IS, Grader, Job
+from .scoring.points import Target, confirm, score_models
+from .statistics import aggregates
+from .statistics.repeats import deserving
 
 
 def run_recipe(
@@ -122,7 +124,7 @@ def compute(
 def _finish(run: Run, known: Sequence[Model], document: dict[str, Any], display: Display) -> dict[str, Any]:
     models = experts.scored(run.recipe, known)
     from .report import write_report
-    from .table import nothing_line
+    from .results.table import nothing_line
 
     picks = run.recipe.export.picks
     if not document["picks"]:
@@ -171,7 +173,7 @@ def _fix_reference(run: Run) -> None:
     """State the reference point once: all searches of the run, now and after a resume, measure from it."""
     import numpy as np
 
-    from .front import reference_point
+    from .statistics.front import reference_point
 
     if run.store.get("reference") is None:
         objectives = run.recipe.search.objectives

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from cluster.storage import urls
-from search import aggregates
 from search._recipe import yaml_text
 from search._recipe.chains import is_mixture
 from search._recipe.constraints import Constraint
@@ -57,6 +56,7 @@ from search._recipe.trainings import problems as training_problems
 from search._recipe.yaml_text import Document, KeyPath
 from search._space.grid import Grid
 from search.errors import Problem, UserError
+from search.statistics import aggregates
 
 __all__ = [
     "LOCK",

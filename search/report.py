@@ -29,7 +29,7 @@ def write_report(front: Mapping[str, Any], history: Mapping[str, Any], out: Path
         front: the document that `mergefront front RUN --json` prints; see `view_of` for optional keys.
         history: `{"points": [{"id", "method", "seconds", "hypervolume"}], "training": {name: {"steps", "loss",
             "curves", "seconds", "tokens", "flops", ..}}, "timing": {stage: seconds}, "machine": {...}, "failed":
-            [{"id", "method", "reason"}]}`, any part of which may be missing; see `search.history.history_of`.
+            [{"id", "method", "reason"}]}`, any part of which may be missing; see `search.results.history.history_of`.
         out: the run's directory, which exists; the export commands on the page name it as it is given here.
 
     Returns:

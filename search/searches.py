@@ -1,7 +1,7 @@
 """Stage 2: one Optuna search for each merge method, each a Ray Tune trial that reports its hypervolume.
 
 The searches share one pool of evaluator actors; a search itself needs next to no CPU. They share the candidates too:
-a method whose hypervolume lags is stopped (`search.method_race`), and the others take what it leaves. With
+a method whose hypervolume lags is stopped (`search.racing.method_race`), and the others take what it leaves. With
 `scheduler: fair` each has an equal share.
 """
 
@@ -15,13 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ._space.layers import run_groups
 from ._training.execute import fresh
 from .experts import Model
-from .layers import run_groups
-from .method_race import LAGGING, Standings, race_methods, scheduler, standings
-from .objective import Grader
-from .progress import Display
-from .rundir import Run, log
+from .racing.method_race import LAGGING, Standings, race_methods, scheduler, standings
+from .run.progress import Display
+from .run.rundir import Run, log
+from .scoring.objective import Grader
 from .space import space_of
 from .study import SearchFailed, SearchPlan, run_search
 

@@ -18,7 +18,7 @@ from .errors import suggestion
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .front import Array, Mask
+    from .statistics.front import Array, Mask
     from .store import Totals
 
 DURATION = "write seconds, or a duration such as 90s, 15m, 2h, 1h30m or 2d"
@@ -113,7 +113,7 @@ def stagnated(
     """
     import numpy as np
 
-    from . import front
+    from .statistics import front
 
     if len(values) <= rule.candidates:
         return None

@@ -1,7 +1,7 @@
 """`study.db`: the one source of truth of a run.
 
 Everything that a resume, a table or the report needs is a row here; per-item results lie beside it as parquet files
-(`search.items`). Writers are the driver and the searches, each with a connection of its own. Every change is one short
+(`run.items`). Writers are the driver and the searches, each with a connection of its own. Every change is one short
 transaction, so a kill at any moment leaves whole rows, and each may be done twice with the effect of once, so that it
 can be tried again when the connection is lost. Optuna's studies are rebuilt from these rows, never recovered from a
 state of their own: two truths would diverge.

@@ -19,22 +19,24 @@ from cluster.pool import Outcome, Pool
 from evaluators._types import Score
 from mergers._spec import Merge
 
-from . import aggregates, finals, items, journal
 from ._recipe.constraints import Constraint
 from ._space.stored import to_json
 from ._study.loop import Search, SearchFailed, drive
 from ._study.proposals import Observation, Values, proposals
 from ._study.subject import Advance, Candidate, Scored, Staged, Subject
-from .feasible import margins
-from .objective import Answer, Grader, Job
-from .race import Race
+from .racing import finals
+from .racing.race import Race
+from .racing.staging import Stages
+from .run import items, journal
 from .samplers import History, Problem
 from .samplers._optuna import to_unit
+from .scoring.objective import Answer, Grader, Job
 from .space import Space
-from .staging import Stages
+from .statistics import aggregates
+from .statistics.feasible import margins
+from .statistics.uncertainty import layouts_of, objectives_of
 from .stopping import Rules, Stop
 from .store import Point, Scores, Store
-from .uncertainty import layouts_of, objectives_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -64,7 +66,7 @@ class SearchPlan:
         beside: names of the searches that run at the same time.
         since: when they began, Unix seconds.
         candidate_timeout_s: longest wait for any candidate.
-        stages: rising shares of the items, the last 1; after each a candidate may be dropped (`search.race`).
+        stages: rising shares of the items, the last 1; after each a candidate may be dropped (`search.racing.race`).
         drop_above: probability of being dominated or infeasible from which it is.
     """
 

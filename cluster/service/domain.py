@@ -1,7 +1,7 @@
 """What the service must be told about recipes and runs: it knows where and when, never what a merge is.
 
-`search.service` fills it in. The functions run in processes of their own (`worker`), so they are module-level functions
-that pickle by name, and so are their arguments and results.
+`search.commands.service` fills it in. The functions run in processes of their own (`worker`), so they are module-level
+functions that pickle by name, and so are their arguments and results.
 """
 
 from __future__ import annotations

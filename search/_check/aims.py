@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from search._recipe.yaml_text import KeyPath
-from search.aggregates import parse
 from search.errors import Problem, suggestion
-from search.partners import partners
 from search.recipe import Recipe
+from search.results.partners import partners
+from search.statistics.aggregates import parse
 
 SAFETY_KINDS = ("refusal", "judge_harm")
 

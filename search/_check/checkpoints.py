@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search import layers
 from search._recipe.yaml_text import KeyPath
+from search._space import layers
 from search.errors import Problem, shown
 from search.recipe import ExistingExpert, Recipe, SearchSpec
 

@@ -19,7 +19,7 @@ from search.recipe import Recipe
 
 if TYPE_CHECKING:
     from evaluators._types import Item
-    from search.objective import Grader
+    from search.scoring.objective import Grader
 
 MOST_ROWS = 2_000_000
 

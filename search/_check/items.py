@@ -79,7 +79,7 @@ def _items(
     """Items of each split of one evaluator."""
     from evaluators._errors import InputError
     from evaluators._lengths import too_long
-    from search.graders import items_of
+    from search.scoring.graders import items_of
 
     path = ("evaluators", name, "data" if recipe.evaluators[name].data is not None else "kind")
     if evaluator is None:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from search import aggregates
-from search.aggregates import Aggregate, AggregateError
+from search.statistics import aggregates
+from search.statistics.aggregates import Aggregate, AggregateError
 
 EXAMPLE = 'write it as "NAME >= base - 0.02", "min_language(NAME) >= base * 0.95" or "NAME <= 0.1"'
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from search import aggregates
 from search._recipe.fields import (
     Size,
     Text,
@@ -27,6 +26,7 @@ from search._recipe.fields import (
     whole_number,
 )
 from search.errors import suggestion
+from search.statistics import aggregates
 from search.stopping import RuleError, duration
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}

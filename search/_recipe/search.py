@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, ValidationInfo
 
-from search import aggregates
 from search._recipe import constraints
 from search._recipe.constraints import Constraint, ConstraintError
 from search._recipe.fields import (
@@ -25,6 +24,7 @@ from search._recipe.layer_groups import LayerGroups, as_layer_groups
 from search._recipe.models import Section
 from search._recipe.stop import StopSpec
 from search.errors import suggestion
+from search.statistics import aggregates
 
 
 def _constraint(value: Any, info: ValidationInfo) -> Constraint:
@@ -101,16 +101,16 @@ class SearchSpec(Section):
         coefficients: "free" = one number per expert within the method's bounds; "simplex" = not negative, sum 1;
             "factorized" = as free, each the product of a number of the expert's objective and one of its language.
         layer_groups: which tensors have coefficients of their own; 1 = one set for the whole model.
-        objectives: evaluator, or aggregate over its languages (`search.aggregates`) -> "max" or "min".
+        objectives: evaluator, or aggregate over its languages (`search.statistics.aggregates`) -> "max" or "min".
         constraints: what a point must meet to be on the front.
         sampler: file of `search/samplers/`, or "package.module:function".
         candidates: merges to score, over all methods; the base, experts and baselines come on top.
         scheduler: "asha" = methods whose hypervolume lags are stopped at 4, 8, 16, .. of their merges, and the others
-            have the rest (`search.method_race`); "fair" = equal shares.
+            have the rest (`search.racing.method_race`); "fair" = equal shares.
         stop: further limits, see `StopSpec`; whichever comes first.
         stages: shares of the items; [1.0] = every candidate is scored on all of them. With more, such as [0.2, 1.0], a
-            candidate that is clearly dominated or infeasible after a share is dropped (`search.race`), and the last
-            share is scored of those alone that are expected to add to the front (`search.finals`).
+            candidate that is clearly dominated or infeasible after a share is dropped (`racing.race`), and the last
+            share is scored of those alone that are expected to add to the front (`search.racing.finals`).
         drop_above: probability of being dominated or infeasible from which a stage drops a candidate.
     """
 

@@ -215,7 +215,7 @@ def matched_steps(recipe: Recipe, name: str) -> int:
 
 
 def _picked(recipe: Recipe, origin: Origin, path: KeyPath, pick: FrontPick) -> Iterator[Problem]:
-    from search import aggregates
+    from search.statistics import aggregates
 
     objectives = recipe.searches[pick.front].objectives
     named = ["knee", *(["safest"] if aggregates.safety(objectives) else []), *(f"best-{name}" for name in objectives)]

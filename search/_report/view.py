@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..partners import columns
+from search.results.partners import columns
+
 from .comparisons import comparisons_note
 from .history import hypervolume_of
 from .rows import rows_of

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from search import front
+from search.statistics import front
 
 INNER = 40
 

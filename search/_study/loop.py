@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from cluster.pool import Outcome, Pool
-from search import front
-from search.finals import ROUNDS
+from search.racing.finals import ROUNDS
+from search.statistics import front
 from search.stopping import Rules, Stop, due, stagnated
 from search.store import Point, Store, Totals
 

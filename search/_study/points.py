@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from search import front
+from search.statistics import front
 from search.stopping import Stop
 from search.store import Store
 
@@ -145,7 +145,7 @@ class Study:
 
     def __str__(self) -> str:
         """The front as a table, best on the first objective first, and why the search ended."""
-        from search.table import columns
+        from search.results.table import columns
 
         first, way = next(iter(self.objectives.items()))
         rows = sorted(self.front, key=lambda point: point.values[first], reverse=way == "max")

@@ -13,9 +13,9 @@ from search._training.measure import Measure, objective
 from search._training.model import Model, is_made, missing, needed
 from search._training.queue import UNMADE, Trainings, with_mixture
 from search._training.worker import Placing, trial
-from search.objective import Grader, ScorerFactory
-from search.progress import Display
-from search.rundir import Run
+from search.run.progress import Display
+from search.run.rundir import Run
+from search.scoring.objective import Grader, ScorerFactory
 from trainers._types import TrainSpec
 
 SECONDS_PER_STEP_LIMIT = 600.0  # a step that takes longer than ten minutes is taken for hung

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators._types import Item
-from search.objective import Grader
+from search.scoring.objective import Grader
 from trainers._types import Source, TrainSpec
 
 MOST_ITEMS = 256

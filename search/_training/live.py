@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from search.progress import PLAIN_EVERY_S, Display
+from search.run.progress import PLAIN_EVERY_S, Display
 
 if TYPE_CHECKING:
     from rich.table import Table

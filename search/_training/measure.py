@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from search import aggregates
-from search.items import scores_of
-from search.objective import AS_IT_IS, Grader, Job, ScorerFactory
+from search.run.items import scores_of
+from search.scoring.objective import AS_IT_IS, Grader, Job, ScorerFactory
+from search.statistics import aggregates
 
 
 @dataclass(frozen=True)

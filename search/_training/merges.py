@@ -14,7 +14,7 @@ from search._space.stored import to_json
 from search._study.place import write_atomic
 from search._training.model import MADE, Model
 from search._training.seal import seal
-from search.rundir import Run, log
+from search.run.rundir import Run, log
 
 
 def merge(run: Run, model: Model, known: Mapping[str, Model]) -> None:

@@ -158,7 +158,7 @@ class _Planner:
 
 
 def _evaluator(tuning: Tuning) -> str:
-    from search.aggregates import parse
+    from search.statistics.aggregates import parse
 
     return "" if tuning.holdout else parse(tuning.metric).evaluator
 

@@ -13,7 +13,7 @@ from search._study.place import write_atomic
 from search._training.model import Model
 from search._training.seal import seal
 from search._training.tuner import Trial
-from search.rundir import Run
+from search.run.rundir import Run
 
 TUNING = "tuning.json"
 

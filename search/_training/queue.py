@@ -21,7 +21,7 @@ from search._training.model import Model, is_made
 from search._training.seal import seal
 from search._training.specs import spec_of
 from search._training.worker import plain, rungs_of
-from search.rundir import Run, log
+from search.run.rundir import Run, log
 from trainers._types import TrainSpec
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from evaluators._items import load_items
 from evaluators._types import Item
-from search.items import read_values
-from search.ordering import balanced
-from search.single import score_model
+from search.commands.single import score_model
+from search.racing.ordering import balanced
+from search.run.items import read_values
 
 from .world import CANDIDATES, METHODS, run, small_world
 

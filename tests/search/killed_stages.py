@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from cluster.local import LocalPool
-from search.objective import Job
+from search.scoring.objective import Job
 from search.stopping import Rules
 from search.store import Store
 from search.study import run_search

@@ -16,8 +16,8 @@ from cluster.local import LocalPool
 from evaluators._types import Item
 from mergers._schema import load_method
 from mergers._spec import weights
-from search.items import scores_of
-from search.objective import AS_IT_IS, Answer, Grader, Job
+from search.run.items import scores_of
+from search.scoring.objective import AS_IT_IS, Answer, Grader, Job
 from search.space import space_of
 from search.stopping import Rules
 from search.store import Store

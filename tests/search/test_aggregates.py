@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from evaluators._stats import score_of
 from evaluators._types import Score
-from search import aggregates
-from search.aggregates import Aggregate, AggregateError, completed, measured, objective_scores, parse, score
+from search.statistics import aggregates
+from search.statistics.aggregates import Aggregate, AggregateError, completed, measured, objective_scores, parse, score
 
 Scores = dict[tuple[str, str], Score]
 LANGUAGES = ("ar", "en", "es", "fr", "hi", "ru")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluators._stats import score_of, student
-from search.aggregates import parse, score
+from search.statistics.aggregates import parse, score
 
 LANGUAGES = ("en", "hi", "ar", "fr", "es", "ru")
 RATES = np.array([0.9, 0.45, 0.6, 0.85, 0.8, 0.7])

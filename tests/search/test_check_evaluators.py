@@ -12,9 +12,9 @@ import pytest
 from evaluators._public import public_sets
 from search.check import check
 from search.errors import UserError
-from search.graders import grader_key, load_graders
-from search.partners import columns, partners
 from search.recipe import load_recipe
+from search.results.partners import columns, partners
+from search.scoring.graders import grader_key, load_graders
 from tests.evaluators import samples
 
 RECIPE = """\

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from search import disk, journal
 from search._recipe.models import ClusterSpec
-from search.doctor import findings
+from search.commands.doctor import findings
 from search.errors import UserError
 from search.recipe import parse_recipe
-from search.watch import failed
+from search.run import disk, journal
+from search.scoring.watch import failed
 from tests.cluster.service.runs import finished_job
 from tests.search.test_recipe import VALID
 
@@ -101,12 +101,12 @@ def test_doctor_looks_at_a_run_and_tells_no_secret(tmp_path: Path, monkeypatch: 
     import sqlalchemy as sa
 
     from cluster.service.tables import METADATA
-    from search.rundir import read_run
+    from search.run.rundir import read_run
 
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the-secret-token")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("search._doctor.cluster._running", lambda: "")
+    monkeypatch.setattr("search.commands._doctor.cluster._running", lambda: "")
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'service.db'}")
     METADATA.create_all(engine)
     run = tmp_path / "jobs" / finished_job(tmp_path, engine) / "run"

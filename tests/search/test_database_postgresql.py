@@ -18,7 +18,7 @@ from mergefront import UserError
 from search._study.database import DatabaseLost
 from search.demo.world import write_world
 from search.recipe import load_recipe
-from search.rundir import open_run, read_run
+from search.run.rundir import open_run, read_run
 from search.stopping import Rules
 from search.store import Store
 from search.study import run_search

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cluster._errors import InputError
 from search.cli import app
-from search.deploy import job_of, write
+from search.commands.deploy import job_of, write
 from search.errors import UserError
 
 from ..end_to_end.world import small_world

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from evaluators._types import Item
-from search import items
-from search.document import front_document
-from search.front import reference_point
-from search.objective import Grader, Results
 from search.recipe import Recipe, parse_recipe
+from search.results.document import front_document
+from search.results.table import front_table
+from search.run import items
+from search.scoring.objective import Grader, Results
+from search.statistics.front import reference_point
 from search.store import Store
-from search.table import front_table
 
 RECIPE = """\
 name: small

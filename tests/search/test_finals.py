@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.finals import deserving
+from search.racing.finals import deserving
 from search.samplers import History, Problem
 
 PROBLEM = Problem(1, ("max", "min"), reference=(0.0, 1.0))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from search import front
+from search.statistics import front
 
 MAX2 = ("max", "max")
 

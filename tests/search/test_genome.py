@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search._recipe.layer_groups import LayerGroups
+from search._space.layers import groups_of
+from search.commands.genome import recipe_text
 from search.errors import UserError
-from search.genome import recipe_text
-from search.layers import groups_of
 from search.recipe import Recipe, parse_recipe
 
 GENOME: dict[str, Any] = {"models": ["org/one", "org/two"], "merge_method": "ties", "base_model": "org/base"}

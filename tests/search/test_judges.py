@@ -16,10 +16,10 @@ from evaluators.judges.errors import Unavailable
 from search._check.judges import inspect
 from search._study.loop import ScoringUnavailable
 from search.check import check
+from search.commands.single import score_model
 from search.errors import UserError
-from search.objective import Answer, Job
 from search.recipe import Recipe, load_recipe
-from search.single import score_model
+from search.scoring.objective import Answer, Job
 from search.stopping import Rules
 from search.study import run_search
 

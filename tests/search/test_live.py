@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from search._training.live import FINISHED_SHOWN, LiveTrainings, duration
-from search.progress import Display
+from search.run.progress import Display
 
 
 def report(step: int, steps: int = 10) -> dict[str, float]:

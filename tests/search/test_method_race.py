@@ -17,11 +17,11 @@ import pytest
 from cluster.local import LocalPool
 from cluster.pool import open_pool
 from cluster.session import session
-from search.method_race import FIRST_RUNG, LAGGING, Standings, race_methods, standings
-from search.objective import Job
-from search.progress import Display
+from search.racing.method_race import FIRST_RUNG, LAGGING, Standings, race_methods, standings
 from search.recipe import Recipe, parse_recipe
-from search.rundir import Run
+from search.run.progress import Display
+from search.run.rundir import Run
+from search.scoring.objective import Job
 from search.searches import search_under_tune, share_workers, unfinished
 from search.stopping import Rules
 from search.study import SearchPlan, run_search

@@ -5,7 +5,7 @@ from importlib import resources
 import numpy as np
 
 from evaluators._types import Item
-from search.objective import AS_IT_IS, Grader, Job, ScorerFactory
+from search.scoring.objective import AS_IT_IS, Grader, Job, ScorerFactory
 
 SUMS = {
     "2 + 1": "3",

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators._types import Item
-from search.ordering import balanced, stage_ends
+from search.racing.ordering import balanced, stage_ends
 
 LANGUAGES = ("en", "fr", "hi", "ar", "zh", "ru")
 

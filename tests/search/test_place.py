@@ -9,9 +9,9 @@ import pytest
 
 from search.check import check
 from search.errors import Problem, UserError
-from search.place import LAYOUT, named_by_url, place_of, read_place
 from search.recipe import load_recipe
-from search.rundir import _anywhere
+from search.run.place import LAYOUT, named_by_url, place_of, read_place
+from search.run.rundir import _anywhere
 
 from ..end_to_end.world import small_world
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from search._recipe.constraints import parse
-from search.aggregates import Aggregate
-from search.race import Race, current_front, judge
-from search.uncertainty import Layout, Quantity
+from search.racing.race import Race, current_front, judge
+from search.statistics.aggregates import Aggregate
+from search.statistics.uncertainty import Layout, Quantity
 
 ITEMS = 200
 LAYOUT = Layout(tuple(f"g{i}" for i in range(ITEMS)), tuple("ef"[i % 2] for i in range(ITEMS)))

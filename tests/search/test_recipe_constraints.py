@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from evaluators._types import Score
 from search._recipe.constraints import Constraint, ConstraintError, margin, parse
-from search.aggregates import Aggregate
-from search.feasible import feasible, margin_errors, margins
+from search.statistics.aggregates import Aggregate
+from search.statistics.feasible import feasible, margin_errors, margins
 
 
 def mean(name: str) -> Aggregate:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from search.repeats import FEW, deserving
+from search.statistics.repeats import FEW, deserving
 
 
 def test_the_front_comes_first_then_the_likeliest_others_at_most_as_many_again() -> None:

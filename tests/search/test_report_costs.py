@@ -10,7 +10,7 @@ import pytest
 from search._report.comparisons import comparisons_note
 from search._report.rows import clean, rows_of
 from search.report import report_html
-from search.table import front_table
+from search.results.table import front_table
 
 from .test_report import synthetic
 

@@ -9,7 +9,7 @@ from search import experts
 from search.demo.world import write_world
 from search.errors import UserError
 from search.recipe import LOCK, Recipe, load_recipe
-from search.rundir import is_run, open_run, read_run, recipe_of
+from search.run.rundir import is_run, open_run, read_run, recipe_of
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from search.commands.single import score_model
 from search.experts import input_hashes
-from search.graders import grader_hashes, load_graders
-from search.objective import Grader, ScorerFactory
 from search.recipe import load_recipe
-from search.rundir import open_run
-from search.single import score_model
+from search.run.rundir import open_run
+from search.scoring.graders import grader_hashes, load_graders
+from search.scoring.objective import Grader, ScorerFactory
 from tests.evaluators import samples
 
 RECIPE = """\
@@ -63,7 +63,7 @@ def test_scores_are_kept_beside_a_run_and_known_by_content(tmp_path: Path, monke
         built.append(graders)
         return ScorerFactory(base, graders, dtype, engine)
 
-    monkeypatch.setattr("search.single.ScorerFactory", seen)
+    monkeypatch.setattr("search.commands.single.ScorerFactory", seen)
     again = score_model(run, str(base), "search")  # a run stands for its recipe
     assert again == first | {"cached": ["general", "safety"]}
     assert built == []

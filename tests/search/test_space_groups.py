@@ -20,11 +20,11 @@ from search._recipe import constraints
 from search._recipe.layer_groups import LayerGroups
 from search._space.discrepancy import discrepancy, natural_cuts
 from search._space.groups import WHOLE, Groups, LayoutError, by_depth, by_kind, equal_cuts, kind_of, layers_of
+from search._space.layers import groups_of, problem_of, run_groups
 from search._space.stored import from_json, to_json, typical, varies
-from search.document import merge_of
 from search.experts import Model
-from search.layers import groups_of, problem_of, run_groups
 from search.recipe import parse_recipe
+from search.results.document import merge_of
 from search.space import space_of
 from search.study import candidate_key
 from tests.mergers.mergekit_runs import evaluate, read, run_mergekit

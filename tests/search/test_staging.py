@@ -7,12 +7,12 @@ import pytest
 
 from evaluators._types import Item
 from mergers._spec import Merge
-from search.aggregates import Aggregate
-from search.items import items_file, write_items
-from search.objective import Grader, Job, Results
-from search.race import Race
-from search.staging import Stages
-from search.uncertainty import Quantity, layouts_of
+from search.racing.race import Race
+from search.racing.staging import Stages
+from search.run.items import items_file, write_items
+from search.scoring.objective import Grader, Job, Results
+from search.statistics.aggregates import Aggregate
+from search.statistics.uncertainty import Quantity, layouts_of
 
 ITEMS = 200
 MERGE = Job(Merge("linear", (("weight", (0.5, 0.5)),)), ("x", "y"), "search")

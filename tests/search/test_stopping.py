@@ -15,10 +15,10 @@ import mergefront
 from cluster.local import LocalPool
 from search._study.least import least_infeasible
 from search.recipe import parse_recipe
+from search.results.table import ended_line, front_table
 from search.searches import unfinished
 from search.stopping import RuleError, Rules, Stagnation, duration, rules_of, stagnated
 from search.study import run_search
-from search.table import ended_line, front_table
 
 from .landscape import ITEMS, TOKENS, Landscape, plan, search_in, store_in
 from .test_recipe import VALID

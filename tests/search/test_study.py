@@ -7,7 +7,7 @@ import pytest
 
 from cluster.local import LocalPool
 from search._recipe.constraints import parse
-from search.items import items_file, read_values
+from search.run.items import items_file, read_values
 from search.stopping import Rules
 from search.study import SearchFailed, run_search
 

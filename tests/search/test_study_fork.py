@@ -13,11 +13,11 @@ from search import experts
 from search.demo.world import write_world
 from search.errors import UserError
 from search.experts import Model
-from search.fork import Carried, fork
-from search.items import items_file, write_items
-from search.objective import AS_IT_IS, Job
 from search.recipe import Recipe, load_recipe
-from search.rundir import Run, open_run
+from search.run.fork import Carried, fork
+from search.run.items import items_file, write_items
+from search.run.rundir import Run, open_run
+from search.scoring.objective import AS_IT_IS, Job
 from search.stopping import Rules
 from search.study import SearchPlan, run_search
 

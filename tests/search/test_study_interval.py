@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search._study.interval import hypervolume_interval
-from search.front import hypervolume
+from search.statistics.front import hypervolume
 
 WAYS = ("max", "max")
 REFERENCE = (-0.1, -0.1)

@@ -18,11 +18,11 @@ import pytest
 
 import mergefront
 from cluster.local import LocalPool
+from search.commands.optuna_storage import export
 from search.demo.world import write_world
 from search.errors import UserError
-from search.optuna_storage import export
 from search.recipe import load_recipe
-from search.rundir import open_run
+from search.run.rundir import open_run
 from search.study import run_search
 
 from .landscape import Landscape, plan

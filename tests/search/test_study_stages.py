@@ -12,9 +12,9 @@ import pytest
 
 from cluster.local import LocalPool
 from mergers._spec import weights
-from search.items import items_file, read_values, write_items
-from search.objective import AS_IT_IS, Job
+from search.run.items import items_file, read_values, write_items
 from search.samplers._types import STDERR
+from search.scoring.objective import AS_IT_IS, Job
 from search.stopping import Rules
 from search.store import Store
 from search.study import SearchPlan, run_search

@@ -4,8 +4,8 @@ import io
 from contextlib import redirect_stderr
 from typing import Any
 
-from search.progress import Display
-from search.table import columns, front_table, gap_line
+from search.results.table import columns, front_table, gap_line
+from search.run.progress import Display
 
 
 def score(value: float, split: str = "report") -> dict[str, Any]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from search._recipe.constraints import parse
-from search.aggregates import Aggregate
-from search.uncertainty import (
+from search.statistics.aggregates import Aggregate
+from search.statistics.uncertainty import (
     Layout,
     Quantity,
     bounded,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.aggregates import Aggregate
-from search.front import hypervolume
-from search.uncertainty import Array, Layout, Quantity, draws, measured
-from search.volume import Parts, hypervolume_interval, parts_of
+from search.statistics.aggregates import Aggregate
+from search.statistics.front import hypervolume
+from search.statistics.uncertainty import Array, Layout, Quantity, draws, measured
+from search.statistics.volume import Parts, hypervolume_interval, parts_of
 
 MEAN = Quantity(Aggregate("mean", "a"))
 LOWEST = Quantity(Aggregate("min_language", "a"))

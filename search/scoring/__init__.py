@@ -1,0 +1,1 @@
+"""What evaluator actors do, and how points reach them."""

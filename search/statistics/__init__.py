@@ -1,0 +1,1 @@
+"""The numbers of a front and how sure they are: aggregates over languages, dominance, hypervolume, intervals, draws."""
