@@ -7,7 +7,7 @@ once with every candidate scored on all items, once with stages. Figures: the sh
 the true hypervolume of the final front in the race, divided by that of the full search; and how often a dropped
 candidate was in truth not dominated by the front it was compared with. The final front is what the product makes: the
 measured front and what may belong to it (`statistics.repeats`), decided on fresh items. The front by the search's own
-items alone is `chosen`: where fronts are small against the noise, one lucky point that dominates all makes it a bad figure.
+items alone is `chosen`: where fronts are small against the noise, one lucky point that dominates all makes it bad.
 """
 
 from __future__ import annotations

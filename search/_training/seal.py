@@ -1,7 +1,8 @@
 """A seal on every checkpoint that a run made: what it held when it was made, looked at again before it is used.
 
-`seal.json` beside the record lists each file with its size, the time of its last change and its SHA-256. Where size and
-time are as they were, nothing is read; so looking at a checkpoint of any size costs a stat of each file.
+`seal.json` beside the record lists each file with its size and its SHA-256, and travels with it. `.stamps.json`, which
+stays on this machine, has sizes and times of last change: where they are as they were, nothing is read, so looking at a
+checkpoint of any size costs a stat of each file.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from search._training.inputs import file_hash
 from search._training.model import Model, is_made
 from search.errors import Problem, UserError
 
-SEAL = "seal.json"
+SEAL, STAMPS = "seal.json", ".stamps.json"
 
 
 def seal(folder: Path) -> None:
     """Write down what a checkpoint that has just been made holds."""
-    files = {name: [*_stamp(folder / name), file_hash(folder / name)] for name in _files(folder)}
-    write_atomic(folder / SEAL, json.dumps(files, indent=1) + "\n")
+    stamps = {name: _stamp(folder / name) for name in _files(folder)}
+    held = {name: [stamp[0], file_hash(folder / name)] for name, stamp in stamps.items()}
+    _write(folder / SEAL, held)
+    _write(folder / STAMPS, stamps)
 
 
 def check_seals(models: Iterable[Model]) -> None:
@@ -50,25 +53,29 @@ def check_seals(models: Iterable[Model]) -> None:
 
 def _changed(folder: Path) -> str:
     """What differs from the seal, in words; "" if nothing does."""
-    known: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    held = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    try:
+        stamps = json.loads((folder / STAMPS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stamps = {}  # copied from elsewhere: read once
     present = _files(folder)
     for name in present:
-        if name not in known:
+        if name not in held:
             return f"{name} was added"
-    touched = []
-    for name, (size, changed, digest) in known.items():
+    now = {}
+    for name, (size, *_, digest) in held.items():  # seals of earlier versions hold the time between the two
         if name not in present:
             return f"{name} is gone"
-        stamp = _stamp(folder / name)
-        if stamp == [size, changed]:
-            continue
-        if stamp[0] != size or file_hash(folder / name) != digest:
+        now[name] = _stamp(folder / name)
+        if now[name] != stamps.get(name) and (now[name][0] != size or file_hash(folder / name) != digest):
             return f"{name} was changed"
-        touched.append(name)
-    if touched:  # copied or touched, with the same content
-        fresh = {name: [*_stamp(folder / name), entry[2]] for name, entry in known.items()}
-        write_atomic(folder / SEAL, json.dumps(fresh, indent=1) + "\n")
+    if now != stamps:
+        _write(folder / STAMPS, now)
     return ""
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    write_atomic(file, json.dumps(content, indent=1) + "\n")
 
 
 def _files(folder: Path) -> list[str]:

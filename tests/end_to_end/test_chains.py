@@ -21,7 +21,7 @@ def carried_out(recipe: Path, out: Path) -> dict[str, Any]:
     """Run a recipe to its end, twice; the front document."""
     done = run("run", recipe, "--out", out, limit_s=LIMIT_S)
     assert done.returncode == 0, done.stderr
-    before = {file: file.stat().st_mtime_ns for file in out.glob("experts/*/*") if file.name != "seal.json"}
+    before = {file: file.stat().st_mtime_ns for file in out.glob("experts/*/*") if file.name != ".stamps.json"}
     again = run("run", recipe, "--out", out, limit_s=LIMIT_S)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stderr

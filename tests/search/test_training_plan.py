@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from search._training.inputs import file_hash
 from search._training.model import MADE, RECORD, Model, is_made, missing, needed
 from search._training.plan import plan
 from search._training.queue import with_mixture
-from search._training.seal import SEAL, check_seals, seal
+from search._training.seal import SEAL, STAMPS, check_seals, seal
 from search.errors import UserError
 from search.recipe import Recipe, parse_recipe
 from tests.search.test_recipe_trainings import CHAINS
@@ -152,8 +155,12 @@ def test_a_sealed_checkpoint_may_be_copied_and_not_changed(tmp_path: Path) -> No
     model = made(tmp_path)
     check_seals([model])  # a kill may come between a training and its seal
     assert (model.path / SEAL).is_file()
+    sealed = (model.path / SEAL).read_bytes()
     os.utime(model.path / "model.safetensors", (1, 1))
     check_seals([model])
+    elsewhere = shutil.copytree(model.path, tmp_path / "elsewhere", ignore=shutil.ignore_patterns(".*"))
+    check_seals([replace(model, path=elsewhere)])
+    assert (model.path / SEAL).read_bytes() == (elsewhere / SEAL).read_bytes() == sealed, "the same on every machine"
     for change, what in (
         (lambda: (model.path / "model.safetensors").write_bytes(b"Weights"), "model.safetensors was changed"),
         (lambda: (model.path / "model.safetensors").unlink(), "model.safetensors is gone"),
@@ -167,3 +174,26 @@ def test_a_sealed_checkpoint_may_be_copied_and_not_changed(tmp_path: Path) -> No
         (model.path / "more.json").unlink(missing_ok=True)
         (model.path / "model.safetensors").write_bytes(b"weights")
         seal(model.path)
+
+
+def test_what_was_looked_at_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(tmp_path)
+    seal(model.path)
+    read: list[Path] = []
+
+    def noted(file: Path) -> str:
+        read.append(file)
+        return file_hash(file)
+
+    monkeypatch.setattr("search._training.seal.file_hash", noted)
+    check_seals([model])
+    assert read == []
+    (model.path / STAMPS).unlink()  # as on another machine
+    check_seals([model])
+    assert len(read) == 2
+    check_seals([model])
+    assert len(read) == 2
+    # A seal of an earlier version: time of change in between.
+    held = json.loads((model.path / SEAL).read_text())
+    (model.path / SEAL).write_text(json.dumps({name: [size, 5, digest] for name, (size, digest) in held.items()}))
+    check_seals([model])
