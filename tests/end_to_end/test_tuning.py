@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from search._training.tuner import EVENT
 from search.store import Store
@@ -38,6 +39,8 @@ def trial_events(out: Path) -> list[dict[str, Any]]:
     store = Store(out / "study.db")
     try:
         return store.events(EVENT)
+    except OperationalError:
+        return []  # its tables are not there yet
     finally:
         store.close()
 
