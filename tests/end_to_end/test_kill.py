@@ -8,21 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from search.store import Point, Store
+from search.store import Point
 
-from .world import CANDIDATES, kill_when, run, small_world
+from .world import CANDIDATES, database, kill_when, run, small_world
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def points(out: Path) -> dict[str, Point]:
-    if not (out / "study.db").exists():
-        return {}
-    store = Store(out / "study.db")
-    try:
-        return {point.id: point for point in store.points()}
-    finally:
-        store.close()
+    with database(out) as store:
+        return {} if store is None else {point.id: point for point in store.points()}
 
 
 def scored(out: Path) -> dict[str, Point]:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from search.store import Point, Store
 
-from .world import kill_when, run, small_world
+from .world import database, kill_when, run, small_world
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -40,14 +39,8 @@ def racing_world(folder: Path) -> Path:
 
 
 def merges(out: Path) -> list[Point]:
-    if not (out / "study.db").exists():
-        return []
-    store = Store(out / "study.db")
-    try:
-        made = sa.inspect(store.engine).has_table("events")  # the last one of a driver that has just begun
-        return [point for point in store.points() if point.kind == "merge"] if made else []
-    finally:
-        store.close()
+    with database(out) as store:
+        return [] if store is None else [point for point in store.points() if point.kind == "merge"]
 
 
 def decided(out: Path) -> dict[tuple[str | None, str], tuple[Any, ...]]:

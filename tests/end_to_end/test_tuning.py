@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from search._training.tuner import EVENT
-from search.store import Store
 
 from .chains import chain, events, search
-from .world import kill_when, run
+from .world import database, kill_when, run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -34,15 +32,8 @@ TUNED = """\
 
 
 def trial_events(out: Path) -> list[dict[str, Any]]:
-    if not (out / "study.db").exists():
-        return []
-    store = Store(out / "study.db")
-    try:
-        return store.events(EVENT)
-    except OperationalError:
-        return []  # its tables are not there yet
-    finally:
-        store.close()
+    with database(out) as store:
+        return [] if store is None else store.events(EVENT)
 
 
 def ended(out: Path) -> int:

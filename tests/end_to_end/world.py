@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from search.demo.world import write_world
+from search.store import Store
 
 PROGRAM = [sys.executable, "-c", "from search.cli import main; main()"]
 METHODS = ("linear", "ties")
@@ -37,6 +41,19 @@ def run(*arguments: object, limit_s: float = LIMIT_S) -> subprocess.CompletedPro
     """Run the program to its end."""
     command = [*PROGRAM, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, env=ENVIRONMENT)
+
+
+@contextmanager
+def database(out: Path) -> Iterator[Store | None]:
+    """The study of a run; None while a driver that has just begun has not made all of its tables."""
+    if not (out / "study.db").exists():
+        yield None
+        return
+    store = Store(out / "study.db")
+    try:
+        yield store if sa.inspect(store.engine).has_table("events") else None
+    finally:
+        store.close()
 
 
 def _hear_interrupts() -> None:
