@@ -130,7 +130,9 @@ class Trainings:
         out = promote.folder(self.run, model) / f"{number:03d}"
         name = f"{model.hash}-{number:03d}"
         config = plain(model.name, model.trainer, spec, model.placement, out, self._work(name))
-        config |= {"tuned": model.name, "measured": list(trial.rungs), "run": name}
+        assert model.tuning is not None
+        rungs = rungs_of(spec.steps) if model.tuning.halving else ()
+        config |= {"tuned": model.name, "rungs": list(rungs), "measured": list(trial.rungs), "run": name}
         return self._begin(model, number, config, spec.steps)
 
     def _spec(self, model: Model, number: int) -> TrainSpec:

@@ -1,9 +1,9 @@
 """What runs in the processes of a training: its Tune trial, and the workers that the trial starts.
 
-A trial of a tuned training is measured at its rungs, a quarter and half of its steps, and at its end. At a rung the
-workers stop at a checkpoint, the first one measures that checkpoint's weights, and all go on from it: what is compared
-is a checkpoint that exists, under the rate schedule of the whole training, and no processors are needed beside the
-training's own. The first worker holds a second copy of the model for it.
+A trial of a tuned training is measured at its end and, where trials that lag are stopped, at its rungs: a quarter and
+half of its steps. At a rung the workers stop at a checkpoint, the first one measures that checkpoint's weights, and all
+go on from it: what is compared is a checkpoint that exists, under the rate schedule of the whole training, and no
+processors are needed beside the training's own. The first worker holds a second copy of the model for it.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class _Loop:
             return
         first = os.environ.get("RANK", "0") == "0"
         measure = self.measure.load() if first else None
-        steps = config["spec"]["steps"]
-        rungs = rungs_of(steps)
-        config = {**config, "placement": {**config["placement"], "save_every": rungs[0] if rungs else 0}}
+        rungs = config["rungs"]
+        if rungs:
+            config = {**config, "placement": {**config["placement"], "save_every": rungs[0]}}
         for rung in rungs:
             if rung in config["measured"]:
                 continue
