@@ -16,6 +16,8 @@ from ._types import Item, Score
 
 Floats = NDArray[np.float64]
 
+FEW = 0.1  # groups; of 0.1 to 0.25 (72 settings, groups that fail together or not) what widens intervals least
+
 
 def score_of(values: ArrayLike, groups: Sequence[str]) -> Score:
     """Mean over items and its cluster-robust standard error.
@@ -88,8 +90,16 @@ def interval_of(score: Score, groups: int, *, level: float = 0.95) -> tuple[floa
     Wilson's score interval with the effective sample size p (1 - p) / stderr^2 and Student's t with G - 1 degrees of
     freedom: the usual choice for proportions of clustered samples (Franco, Little, Louis and Slud 2019,
     doi:10.1093/jssam/smy019). Unlike mean +- 1.96 stderr it stays in [0, 1] and does not shrink to a point where all
-    items agree; there the effective size is taken as the number of groups. Simulated coverage of the 95 % interval with
-    groups of 1 to 8 strongly correlated items: 94 to 95.5 %, down to 93 % for means beyond 0.9 in 30 groups.
+    items agree. There the effective size is the number of groups: where no item fails, nothing is known of whether
+    those of a group fail together, so they count as one. `FEW` makes that gradual: with d = n / size the factor by
+    which groups raise the variance, n / G the one if they are all or none, and m the groups that would fail if only
+    whole ones did, of n min(p, 1 - p) items,
+
+        size = n / (d + w (n / G - d)),    w = FEW / (FEW + m)
+
+    where n / G is larger than d. Without it, the one or two groups that fail look like independent items too often,
+    and 95 % intervals of means beyond 0.9 in 20 to 60 groups cover 91 to 93 %. Values between 0 and 1 may have d below
+    1; what groups may add is then as much smaller.
 
     Args:
         score: with a cluster-robust standard error.
@@ -102,11 +112,54 @@ def interval_of(score: Score, groups: int, *, level: float = 0.95) -> tuple[floa
     if groups == 1:
         return 0.0, 1.0
     p = min(max(score.value, 0.0), 1.0)
-    size = p * (1 - p) / score.stderr**2 if score.stderr > 0 and 0 < p < 1 else float(groups)
+    size = _size(p, score, groups)
     t2 = student((1 + level) / 2, groups - 1) ** 2
     centre = (p + t2 / (2 * size)) / (1 + t2 / size)
     half = (t2 * (p * (1 - p) / size + t2 / (4 * size**2))) ** 0.5 / (1 + t2 / size)
     return (0.0 if p == 0 else max(0.0, centre - half)), (1.0 if p == 1 else min(1.0, centre + half))
+
+
+def limits(score: Score, groups: int, below: float, above: float) -> tuple[float, float]:
+    """One-sided confidence limits for a mean of values in [0, 1], each to be used on its own.
+
+    In a two-sided interval Wilson's limits err to opposite sides near 0 and 1 and make up for each other: beyond means
+    of 0.9 the upper one is wrong up to twice as often as it says, the lower one more seldom. Jeffreys' limits do not
+    have this error (Cai 2005, doi:10.1016/j.jspi.2004.01.005), but jump between attainable values of few items. The
+    outer of the two is taken. Jeffreys' are those of a binomial with the effective size, less what Student's t asks for
+    (Korn and Graubard 1998, Survey Methodology 24, 193).
+
+    Args:
+        score: with a cluster-robust standard error.
+        groups: number of groups of its items.
+        below: chance wanted that the truth is below the lower limit, in (0, 1).
+        above: chance wanted that it is above the upper one.
+
+    Returns:
+        (low, high); 0 and 1 for a single group.
+    """
+    from scipy.special import betaincinv, ndtri
+
+    if groups == 1:
+        return 0.0, 1.0
+    p = min(max(score.value, 0.0), 1.0)
+    found = []
+    for side, chance in enumerate((below, above)):
+        limit = interval_of(score, groups, level=max(0.0, 1 - 2 * chance))[side]
+        if chance < 0.5:
+            size = _size(p, score, groups) * float(ndtri(chance) / student(chance, groups - 1)) ** 2
+            other = float(betaincinv(p * size + 0.5, (1 - p) * size + 0.5, 1 - chance if side else chance))
+            limit = max(limit, other) if side else min(limit, other)
+        found.append(limit)
+    return (0.0 if p == 0 else found[0]), (1.0 if p == 1 else found[1])
+
+
+def _size(p: float, score: Score, groups: int) -> float:
+    if score.stderr == 0 or not 0 < p < 1:
+        return float(groups)
+    raised = score.n * score.stderr**2 / (p * (1 - p))
+    whole = score.n / groups * min(1.0, raised)
+    weight = FEW / (FEW + groups * min(p, 1 - p))
+    return score.n / (raised + weight * max(0.0, whole - raised))
 
 
 def _checked(values: ArrayLike, groups: Sequence[str]) -> tuple[Floats, NDArray[np.intp], int]:

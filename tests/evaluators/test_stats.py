@@ -104,7 +104,7 @@ def clustered(draw: np.random.Generator, groups: int, share: float) -> tuple[np.
     ).tolist()
 
 
-@pytest.mark.parametrize(("groups", "share"), [(30, 0.5), (60, 0.9), (150, 0.5), (150, 0.95)])
+@pytest.mark.parametrize(("groups", "share"), [(30, 0.5), (60, 0.9), (60, 0.95), (150, 0.5), (150, 0.95)])
 def test_intervals_cover(groups: int, share: float) -> None:
     draw = np.random.default_rng(groups + int(100 * share))
     runs = 2000
@@ -166,6 +166,22 @@ def test_holm_corrects_as_its_paper_does() -> None:
     chances = np.random.default_rng(3).uniform(size=(4000, 20))
     wrong = np.mean([min(holm(row.tolist())) <= 0.05 for row in chances])
     assert wrong <= 0.05 + 2 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+def test_groups_that_hardly_fail_count_as_one_each() -> None:
+    # 30 groups of 5 in which one item failed: 150 independent items, or 30? Nearly nothing is known of that, so the
+    # interval lies between, and the fewer fail the nearer to that of 30.
+    groups = np.repeat(np.arange(30), 5).astype(str).tolist()
+    values = np.ones(150)
+    highest = interval(values, groups)[0]
+    values[0] = 0
+    apart = interval(values, [str(row) for row in range(150)])[0]
+    assert highest < interval(values, groups)[0] < apart - 0.01
+    # Values between 0 and 1 that do not differ much are no share of failures: their interval stays that of their error.
+    small = np.random.default_rng(1).uniform(0.01, 0.03, 60)
+    low, high = interval(small, [str(row) for row in range(60)])
+    error = score_of(small, [str(row) for row in range(60)]).stderr
+    assert high - low == pytest.approx(2 * student(0.975, 59) * error, rel=0.03)
 
 
 def test_interval_at_the_edges() -> None:
