@@ -54,7 +54,7 @@ def score_model(recipe_file: Path, model: str, split: str) -> dict[str, Any]:
     graders = load_graders(recipe)
     with _known(recipe, run) as store:
         scores, cached = _scores(recipe, base, model, split, graders, store)
-    plain = stated(scores, split, layouts_of(graders, split))
+    plain = stated(scores, split, layouts_of(graders, split), recipe.search.objectives)
     languages: dict[str, dict[str, Any]] = {}
     for (name, language), score in plain.items():
         if language:

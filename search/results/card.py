@@ -10,8 +10,6 @@ import yaml
 from search.experts import Model
 from search.recipe import FrontPick, MergedExpert, MixFrom, Recipe, Training
 
-Z95 = 1.959963984540054
-
 
 def facts(
     recipe: Recipe,
@@ -30,6 +28,7 @@ def facts(
         "weights": row["weights"],
         "by_layer": row.get("by_layer", {}),
         "scores": row["scores"],
+        "level": document["level"],
         "languages": row["languages"],
         "objectives": document["objectives"],
         "on_front": row["on_front"],
@@ -61,7 +60,12 @@ def markdown(facts: Mapping[str, Any]) -> str:
         "tags": ["merge", "mergefront"] if facts["kind"] == "merge" else ["mergefront"],
     }
     lines = ["---", yaml_text(head).rstrip(), "---", "", f"# {title}", "", _summary(facts), ""]
-    lines += ["## Scores", "", "| score | value | 95 % interval | items | split |", "|---|---|---|---|---|"]
+    lines += [
+        "## Scores",
+        "",
+        f"| score | value | {facts['level']:.0%} interval | items | split |",
+        "|---|---|---|---|---|",
+    ]
     lines += [_score_line(name, score) for name, score in facts["scores"].items()]
     if facts["languages"]:
         names = list(facts["scores"])
@@ -117,8 +121,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 
 def _score_line(name: str, score: Mapping[str, Any]) -> str:
-    low, high = (score["value"] + sign * Z95 * score["stderr"] for sign in (-1, 1))
-    return f"| {name} | {score['value']:.4f} | {low:.4f} to {high:.4f} | {score['n']} | {score['split']} |"
+    interval = f"{score['low']:.4f} to {score['high']:.4f}"
+    return f"| {name} | {score['value']:.4f} | {interval} | {score['n']} | {score['split']} |"
 
 
 def _mix(recipe: Recipe, name: str) -> str:

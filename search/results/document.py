@@ -176,7 +176,7 @@ def _row(
 ) -> dict[str, Any]:
     split, scores = ("report", reported[point.id]) if point.id in reported else ("search", searched[point.id])
     base = (reported if split == "report" else searched).get("base", scores)
-    stated = confidence.stated(scores, split, known[split])
+    stated = confidence.stated(scores, split, known[split], recipe.search.objectives)
     languages: dict[str, dict[str, Any]] = {}
     for (name, language), score in stated.items():
         if language:
@@ -197,7 +197,7 @@ def _row(
         "cost": {"seconds": point.seconds, "tokens": point.tokens},
     }
     if split == "report" and point.id in searched:
-        before = confidence.stated(searched[point.id], "search", known["search"])
+        before = confidence.stated(searched[point.id], "search", known["search"], recipe.search.objectives)
         row["search_scores"] = {name: score for (name, language), score in before.items() if not language}
     if point.kind == "merge":
         merge = merge_of(point)

@@ -141,6 +141,9 @@ def score(aggregate: Aggregate, scores: Mapping[tuple[str, str], Score], larger_
     independent would promise too much. A draw in which another language is the worst one counts as it should, which no
     derivative at the measured scores would tell. Where there is no score by language, that over all items stands.
 
+    The error says how far the value would move on other items, as that of any score, and so is what two models are
+    compared by. It does not say that the lowest of noisy scores is too low; the interval does (`search.statistics.intervals`).
+
     Args:
         aggregate: which.
         scores: (evaluator, language) -> score.
@@ -156,11 +159,7 @@ def score(aggregate: Aggregate, scores: Mapping[tuple[str, str], Score], larger_
 
     values = np.array([one.value for one in found])
     errors = np.array([one.stderr for one in found])
-    counts = np.array([one.n for one in found])
-    common = _correlation(errors, counts / counts.sum(), overall.stderr)
-    draws = _normals(len(found))
-    noise = math.sqrt(common) * draws[:, :1] + math.sqrt(1.0 - common) * draws[:, 1:]
-    drawn = reduced(aggregate, values + errors * noise, larger_is_better)
+    drawn = reduced(aggregate, values + errors * noise(len(found), correlation(found, overall)), larger_is_better)
     exact = float(reduced(aggregate, values[None, :], larger_is_better)[0])
     return Score(exact, float(drawn.std(ddof=1)), overall.n)
 
@@ -223,12 +222,21 @@ def _by_language(aggregate: Aggregate, scores: Mapping[tuple[str, str], Score]) 
     return [one for (name, language), one in scores.items() if name == aggregate.evaluator and language]
 
 
-def _correlation(errors: Any, shares: Any, overall: float) -> float:
+def correlation(scores: Sequence[Score], overall: Score) -> float:
     """The one correlation of languages' scores that explains the standard error over all items, within [0, 1]."""
-    parts = shares * errors
-    alone = float((parts * parts).sum())
-    between = float(parts.sum()) ** 2 - alone
-    return min(1.0, max(0.0, (overall * overall - alone) / between)) if between > 0 else 0.0
+    items = sum(one.n for one in scores)
+    parts = [one.n / items * one.stderr for one in scores]
+    alone = sum(part * part for part in parts)
+    between = sum(parts) ** 2 - alone
+    return min(1.0, max(0.0, (overall.stderr**2 - alone) / between)) if between > 0 else 0.0
+
+
+def noise(languages: int, common: float) -> Array:
+    """Standard normal draws with one correlation, the same in every process: (DRAWS, languages)."""
+    import numpy as np
+
+    draws = _normals(languages)
+    return np.asarray(math.sqrt(common) * draws[:, :1] + math.sqrt(1.0 - common) * draws[:, 1:])
 
 
 @lru_cache(maxsize=8)

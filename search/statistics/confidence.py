@@ -16,7 +16,9 @@ from search.run import items
 from search.store import Scores, Store
 
 from . import aggregates, front
+from .aggregates import Aggregate
 from .feasible import margin_errors, margins
+from .intervals import interval
 from .uncertainty import (
     LEVEL,
     Layout,
@@ -42,13 +44,16 @@ def layouts(store: Store, split: str) -> dict[str, Layout]:
     }
 
 
-def stated(scores: Scores, split: str, known: Mapping[str, Layout]) -> dict[tuple[str, str], dict[str, Any]]:
+def stated(
+    scores: Scores, split: str, known: Mapping[str, Layout], objectives: Mapping[str, str]
+) -> dict[tuple[str, str], dict[str, Any]]:
     """Scores as documents state them, with their 90 % intervals: value, stderr, low, high, n, split.
 
     Args:
         scores: of a point; aggregates over languages under their text.
         split: that they are of.
         known: evaluator -> layout of its items.
+        objectives: text of an aggregate -> "max" or "min".
     """
     found = {}
     for (name, language), score in scores.items():
@@ -56,8 +61,7 @@ def stated(scores: Scores, split: str, known: Mapping[str, Layout]) -> dict[tupl
         if aggregate is None:
             low, high = bounds(known.get(name), language, scores[name, ""].n, score)
         else:
-            layout = known.get(aggregate.evaluator)
-            low, high = spread(score, _groups(layout, "", score.n) if layout else score.n)
+            low, high = spread(aggregate, scores, known.get(aggregate.evaluator), objectives.get(name) != "min")
         found[name, language] = {
             "value": score.value,
             "stderr": score.stderr,
@@ -78,14 +82,30 @@ def bounds(layout: Layout | None, language: str, scored: int, score: Score) -> t
         scored: items of the evaluator that the point was scored on, the first ones of the layout.
         score: over the items of that language among them.
     """
-    groups = score.n if layout is None else _groups(layout, language, scored)
-    return interval_of(score, min(groups, score.n), level=LEVEL)
+    return interval_of(score, _counted(layout, language, scored, score), level=LEVEL)
 
 
-def spread(score: Score, groups: int) -> tuple[float, float]:
-    """The 90 % interval of an aggregate over languages, whose standard error comes from draws."""
-    half = student(0.5 + LEVEL / 2, max(1, groups - 1)) * score.stderr
-    return max(0.0, score.value - half), min(1.0, score.value + half)
+def spread(aggregate: Aggregate, scores: Scores, layout: Layout | None, larger_is_better: bool) -> tuple[float, float]:
+    """The 90 % interval of an aggregate over languages; of a single language, or without any, that of the score.
+
+    Args:
+        aggregate: which.
+        scores: of the point.
+        layout: of the aggregate's evaluator; None: every item counts as a group.
+        larger_is_better: which languages are the worst, for `cvar`.
+    """
+    overall = scores[aggregate.evaluator, ""]
+    spoken = [language for name, language in scores if name == aggregate.evaluator and language]
+    found = tuple(scores[aggregate.evaluator, language] for language in spoken)
+    counts = tuple(_counted(layout, lang, overall.n, one) for lang, one in zip(spoken, found, strict=True))
+    if len(found) > 1:
+        return interval(aggregate, found, counts, overall, larger_is_better, LEVEL)
+    language = spoken[0] if spoken else ""
+    return bounds(layout, language, overall.n, scores[aggregate.evaluator, language])
+
+
+def _counted(layout: Layout | None, language: str, scored: int, score: Score) -> int:
+    return score.n if layout is None else min(_groups(layout, language, scored), score.n)
 
 
 @lru_cache(maxsize=4096)

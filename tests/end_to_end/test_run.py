@@ -182,7 +182,7 @@ def test_the_card_states_scores_lineage_and_licence(finished: tuple[Path, Path],
     assert facts["lineage"][0]["kind"] == "base"
     assert all(entry["hash"] for entry in facts["lineage"])
     text = (folder / "README.md").read_text(encoding="utf-8")
-    for word in ("95 % interval", "license:", "Lineage", "base_model", "over_refusal"):
+    for word in ("90% interval", "license:", "Lineage", "base_model", "over_refusal"):
         assert word in text
 
 
