@@ -4,7 +4,7 @@
 
 * `score`: `evaluators._stats.interval` of 0/1 items in groups of 1 to 8 that tend to fall together (`within`).
 * `difference`: `paired_difference` +- Student's t of two models on the same items.
-* `macro`, `cvar`, `minimum`: `statistics.intervals.interval` over six languages whose items share templates, in `worlds`
+* `macro`, `cvar`, `minimum`: `statistics.intervals.interval` over six languages that share templates, in `worlds`
   from equal languages to clearly different ones, with 25 to 250 items for each (`UNEVEN`: not as many for all).
   `width` is the interval's mean width as a share of the oracle's, the shortest one around the measured value that holds
   the truth as often, known from all runs of the world; `alone` that of the worst language's own interval; `spread` the

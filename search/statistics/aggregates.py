@@ -142,7 +142,7 @@ def score(aggregate: Aggregate, scores: Mapping[tuple[str, str], Score], larger_
     derivative at the measured scores would tell. Where there is no score by language, that over all items stands.
 
     The error says how far the value would move on other items, as that of any score, and so is what two models are
-    compared by. It does not say that the lowest of noisy scores is too low; the interval does (`search.statistics.intervals`).
+    compared by. It does not say that the lowest of noisy scores is too low; the interval does (`intervals`).
 
     Args:
         aggregate: which.
