@@ -3,7 +3,8 @@
     python -m benchmarks.evaluate --out benchmarks/results/evaluate.json
 
 Both answer the same prompts (short generation), judge the same continuations (likelihoods), and choose among the same
-three texts a prompt, in turns within one process, so that other work on the machine falls on both. Stated are seconds
+three texts a prompt, in turns within one process, so that other work on the machine falls on both; the first two also
+with three worked examples before every prompt (`, shots`), as few-shot tasks have them. Stated are seconds
 on the wall and of the processor, the medians over rounds, and the ratio of theirs to ours; answers are compared, so a
 fast wrong engine shows. `swap` is what writing a candidate into the live model takes of a whole evaluation, `several`
 what evaluating K candidates in one batch gains over one after the other (`_several.py`).
@@ -34,7 +35,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks._models import make
 from benchmarks._several import several
 from evaluators._items import load_items
-from evaluators._transformers import transformers_engine
+from evaluators._transformers import TransformersEngine, transformers_engine
 from search.demo.world import write_world
 from search.results.history import machine
 
@@ -77,18 +78,21 @@ def compare(path: Path, items: list[Any], batch: int, rounds: int) -> dict[str, 
     prompts = [item.prompt for item in items]
     answers = [item.answer for item in items]
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    rendered = [
-        tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
-        for p in prompts
-    ]
-    widest = max(len(tokenizer(text)["input_ids"]) for text in rendered)
-    engine = transformers_engine(
-        str(path),
-        dtype="float32",
-        device="cpu",
-        batch_tokens=batch * (widest + NEW_TOKENS),
-        threads=torch.get_num_threads(),
-    )
+
+    def render(prompt: str) -> str:
+        turns = [{"role": "user", "content": prompt}]
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    header = "".join(f"{render(prompt)} {answer}" for prompt, answer in zip(prompts[:3], answers[:3], strict=True))
+    rendered = [render(prompt) for prompt in prompts]
+    shown = [header + text for text in rendered]
+
+    def engine_of(texts: list[str]) -> TransformersEngine:
+        widest = max(len(tokenizer(text)["input_ids"]) for text in texts)
+        tokens, threads = batch * (widest + NEW_TOKENS), torch.get_num_threads()
+        return transformers_engine(str(path), dtype="float32", device="cpu", batch_tokens=tokens, threads=threads)
+
+    engine, wide = engine_of(rendered), engine_of(shown)
     live = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     live.generation_config.max_new_tokens = None  # it would outdo the limit that lm-eval asks for
     theirs = HFLM(
@@ -100,20 +104,27 @@ def compare(path: Path, items: list[Any], batch: int, rounds: int) -> dict[str, 
     triples = [
         (text, f" {choice}") for text, *three in zip(rendered, answers, others, more, strict=True) for choice in three
     ]
-    pairs = [(text, f" {answer}") for text, answer in zip(rendered, answers, strict=True)]
-    tasks: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        "generate": (
-            lambda: engine.generate(rendered, max_new_tokens=NEW_TOKENS, chat=False),
-            lambda: theirs.generate_until(requests_of("generate_until", [(text, settings) for text in rendered])),
-        ),
-        "loglikelihood": (
+
+    def asked(engine: TransformersEngine, texts: list[str]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        requests = [(text, settings) for text in texts]
+        return (
+            lambda: engine.generate(texts, max_new_tokens=NEW_TOKENS, chat=False),
+            lambda: theirs.generate_until(requests_of("generate_until", requests)),
+        )
+
+    def judged(engine: TransformersEngine, pairs: list[tuple[str, str]]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        return (
             lambda: engine.loglikelihood([head for head, _ in pairs], [tail for _, tail in pairs], chat=False),
             lambda: theirs.loglikelihood(requests_of("loglikelihood", list(pairs))),
-        ),
-        "choices": (
-            lambda: engine.loglikelihood([head for head, _ in triples], [tail for _, tail in triples], chat=False),
-            lambda: theirs.loglikelihood(requests_of("loglikelihood", list(triples))),
-        ),
+        )
+
+    endings = [f" {answer}" for answer in answers]
+    tasks = {
+        "generate": asked(engine, rendered),
+        "loglikelihood": judged(engine, list(zip(rendered, endings, strict=True))),
+        "choices": judged(engine, triples),
+        "generate, shots": asked(wide, shown),
+        "loglikelihood, shots": judged(wide, list(zip(shown, endings, strict=True))),
     }
     found: dict[str, Any] = {
         "items": len(items),
@@ -145,7 +156,7 @@ def compare(path: Path, items: list[Any], batch: int, rounds: int) -> dict[str, 
 
 def agreement(task: str, ours: list[Any], theirs: list[Any]) -> float:
     """Share of answers that are the same: texts, or log-probabilities to one part in a thousand."""
-    if task == "generate":
+    if task.startswith("generate"):
         same = [a == b for a, b in zip(ours, theirs, strict=True)]
     else:
         same = [abs(a.logprob - b[0]) <= 1e-3 * max(1.0, abs(b[0])) for a, b in zip(ours, theirs, strict=True)]

@@ -183,10 +183,11 @@ class TransformersEngine:
         self._tokens += sum(widths)
         heads = [len(answer) + 1 for _, answer in pairs]
         found, owners = [False] * len(pairs), self._owners(len(pairs))
+        prefix = self._prefix([prompt for prompt, _ in pairs])
         for group in batches(widths, heads, tokens=self._pass_tokens, logits=self._logits):
             group.sort()
             whose = None if owners is None else [owners[index] for index in group]
-            for index, same in zip(group, self._match([pairs[index] for index in group], whose), strict=True):
+            for index, same in zip(group, self._match([pairs[index] for index in group], prefix, whose), strict=True):
                 found[index] = same
         return found
 
@@ -204,9 +205,17 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _match(self, pairs: Sequence[tuple[Ids, Ids]], owners: Sequence[int] | None = None) -> list[bool]:
-        wanted = [np.arange(len(prompt) - 1, len(prompt) + len(answer)) for prompt, answer in pairs]
-        chosen = best(self._forward.whole([np.concatenate(pair) for pair in pairs], wanted, owners))
+    def _match(
+        self, pairs: Sequence[tuple[Ids, Ids]], prefix: Prefix, owners: Sequence[int] | None = None
+    ) -> list[bool]:
+        if prefix.length:
+            # The last token of a branch is not looked at: any will do in place of the end token.
+            heads, tails = [prompt for prompt, _ in pairs], [[np.append(answer, 0)] for _, answer in pairs]
+            logits = self._forward.branches(heads, tails, prefix, owners)
+        else:
+            wanted = [np.arange(len(prompt) - 1, len(prompt) + len(answer)) for prompt, answer in pairs]
+            logits = self._forward.whole([np.concatenate(pair) for pair in pairs], wanted, owners)
+        chosen = best(logits)
         ended = torch.isin(chosen, self._ends).cpu().numpy()
         ids = chosen.cpu().numpy()
         end = np.cumsum([len(answer) + 1 for _, answer in pairs]) - 1

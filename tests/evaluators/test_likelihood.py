@@ -105,13 +105,18 @@ def test_a_prefix_that_prompts_share_changes_nothing(any_checkpoint: Path, monke
     engine = engine_of(any_checkpoint)
     monkeypatch.setattr(_transformers, "PREFIX", 10**6)
     expected = engine.generate(prompts, max_new_tokens=8), engine.loglikelihood(*pairs)
+    answers = [text if row % 3 else "7 cake" for row, text in enumerate(expected[0])]
+    same = engine.matches(prompts, answers)
     monkeypatch.setattr(_transformers, "PREFIX", 4)
     rows = [engine._encoder.prompt(prompt) for prompt in prompts]
     assert shared_prefix(rows) > 8
     assert engine.generate(prompts, max_new_tokens=8) == expected[0]
     found = engine.loglikelihood(*pairs)
     assert [one.logprob for one in found] == pytest.approx([one.logprob for one in expected[1]], rel=1e-4)
-    assert engine_of(any_checkpoint, batch_tokens=100).generate(prompts, max_new_tokens=8) == expected[0]
+    assert engine.matches(prompts, answers) == same
+    small = engine_of(any_checkpoint, batch_tokens=100)
+    assert small.generate(prompts, max_new_tokens=8) == expected[0]
+    assert small.matches(prompts, answers) == same
 
 
 def test_a_response_ends_before_a_stop_text(checkpoint: Path) -> None:
