@@ -4,7 +4,7 @@
 
 Both answer the same prompts (short generation), judge the same continuations (likelihoods), and choose among the same
 three texts a prompt, in turns within one process, so that other work on the machine falls on both; the first two also
-with three worked examples before every prompt (`, shots`), as few-shot tasks have them. Stated are seconds
+with two worked examples before every prompt (`, shots`), as few-shot tasks have them. Stated are seconds
 on the wall and of the processor, the medians over rounds, and the ratio of theirs to ours; answers are compared, so a
 fast wrong engine shows. `swap` is what writing a candidate into the live model takes of a whole evaluation, `several`
 what evaluating K candidates in one batch gains over one after the other (`_several.py`).
@@ -83,7 +83,7 @@ def compare(path: Path, items: list[Any], batch: int, rounds: int) -> dict[str, 
         turns = [{"role": "user", "content": prompt}]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
-    header = "".join(f"{render(prompt)} {answer}" for prompt, answer in zip(prompts[:3], answers[:3], strict=True))
+    header = "".join(f"{render(prompt)} {answer}" for prompt, answer in zip(prompts[:2], answers[:2], strict=True))
     rendered = [render(prompt) for prompt in prompts]
     shown = [header + text for text in rendered]
 

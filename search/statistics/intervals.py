@@ -19,7 +19,7 @@ least a + b that keeps the error within 1 - level in the two extreme worlds that
 
 For six equal languages with independent errors and 95 %, a = 1.73 and b = 2.39, by hand: 6 P(Z > b) = P(Z > a) +
 P(Z > b) = 5 %. That is 1.05 times the width of one language's interval, and no narrower one is right in both worlds
-whose limits are at fixed distances; in between it is too wide, 96 to 98 %.
+whose limits are at fixed distances; in between it is too wide, 96 to 99 %.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ from .aggregates import Aggregate
 
 Array = NDArray[np.float64]
 
-CLOSER = (
-    2.0  # with less, equal languages whose scores are apart by chance are taken for unequal: 94.7 % at 2, 93 at 1.5
-)
+CLOSER = 2.0  # with less, equal languages pass for unequal when scores are apart by chance: 94.7 % at 2, 93 at 1.5
 ONE = 0.6826894921370859  # level whose half interval is one standard error
 STEPS = 48
 
