@@ -206,9 +206,9 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _match(
-        self, pairs: Sequence[tuple[Ids, Ids]], prefix: Prefix, owners: Sequence[int] | None = None
+        self, pairs: Sequence[tuple[Ids, Ids]], prefix: Prefix | None = None, owners: Sequence[int] | None = None
     ) -> list[bool]:
-        if prefix.length:
+        if prefix is not None and prefix.length:
             # The last token of a branch is not looked at: any will do in place of the end token.
             heads, tails = [prompt for prompt, _ in pairs], [[np.append(answer, 0)] for _, answer in pairs]
             logits = self._forward.branches(heads, tails, prefix, owners)

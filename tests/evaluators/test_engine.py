@@ -83,6 +83,8 @@ def test_matches_equals_token_level_greedy_decoding(any_checkpoint: Path, oracle
                 expected.append(same)
     assert sum(expected) > 3
     assert engine._match(pairs) == expected
+    start = engine._forward.prefix(pairs[0][0][:1])  # what all begin with; none where caches cannot be copied
+    assert engine._match(pairs, start) == expected
 
 
 def test_matches_equals_generate_on_text_where_the_tokenisation_is_canonical() -> None:
