@@ -97,8 +97,9 @@ class Trainings:
 
     def _tuned(self, model: Model) -> tuple[int, dict[str, Any]] | None:
         assert model.tuning is not None
-        tuning, trials = model.tuning, self._trials[model.name]
+        tuning = model.tuning
         while True:
+            trials = self._trials[model.name]
             under_way = sum(self.begun[index][0].name == model.name for index in self._running)
             if tuning.concurrency and under_way >= tuning.concurrency:
                 return None
