@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 STEPS, WARM, BATCH, LENGTH = 12, 4, 16, 128
+TRIAL_STEPS = 36
+"""Of trials: two never start at the same moment, and what they do side by side must be most of what they do."""
 PARAMETERS = 7_605_440
 GOALS = {
     "seconds from fit to the first step": 12.0,
@@ -155,21 +157,15 @@ def trials(folder: Path, out: Path, *, count: int) -> dict[str, float]:
     from tests.cluster.helpers import train_body
     from trainers._types import Placement
 
-    firsts: dict[int, float] = {}
-    lasts: dict[int, float] = {}
-    warm: dict[int, float] = {}
+    steps: dict[int, dict[int, float]] = {number: {} for number in range(count)}
 
     def seen(index: int, metrics: Mapping[str, Any]) -> None:
-        now = time.monotonic()
-        if metrics.get("step") == 1:
-            firsts.setdefault(index, now)
-        if metrics.get("step") == WARM:
-            warm.setdefault(index, now)
-        lasts[index] = now
+        if "step" in metrics:
+            steps[index].setdefault(metrics["step"], time.monotonic())
 
     configs = [
         {
-            "spec": asdict(spec(folder)),
+            "spec": asdict(spec(folder, TRIAL_STEPS)),
             "placement": asdict(Placement(zero=2)),
             "workers": 1,
             "out": str(out / str(number)),
@@ -194,12 +190,17 @@ def trials(folder: Path, out: Path, *, count: int) -> dict[str, float]:
     if failed:
         raise SystemExit(str(failed))
     records = [json.loads((out / str(number) / "training.json").read_text()) for number in range(count)]
-    tokens = sum(record["tokens"]["a"]["tokens"] for record in records)
-    wall = max(lasts.values()) - min(warm.values())
+    tokens = [record["tokens"]["a"]["tokens"] / TRIAL_STEPS for record in records]
+    together = max(at[WARM] for at in steps.values()), min(at[TRIAL_STEPS] for at in steps.values())
+    taken = [sum(together[0] < at <= together[1] for at in steps[number].values()) for number in range(count)]
+    whole = max(at[TRIAL_STEPS] for at in steps.values()) - min(at[WARM] for at in steps.values())
     return {
-        "first_step_s": max(firsts.values()) - started,
-        "tokens_per_s": tokens * (STEPS - WARM) / STEPS / wall,
-        "tokens_per_cpu_s": tokens / sum(record["cpu_seconds"] for record in records),
+        "first_step_s": max(at[1] for at in steps.values()) - started,
+        # While all of them train; `whole_tokens_per_s` holds the start of those that start later as well.
+        "tokens_per_s": sum(each * number for each, number in zip(tokens, taken, strict=True))
+        / (together[1] - together[0]),
+        "whole_tokens_per_s": sum(tokens) * (TRIAL_STEPS - WARM) / whole,
+        "tokens_per_cpu_s": sum(tokens) * TRIAL_STEPS / sum(record["cpu_seconds"] for record in records),
         "peak_rss": max(record["peak_rss_bytes"] for record in records),
     }
 
@@ -246,6 +247,7 @@ def summary(rounds: list[dict[str, dict[str, float] | None]]) -> dict[str, Any]:
         "tokens per CPU second against plain TRL": each(("ours", "plain"), ratio("tokens_per_cpu_s")),
         "tokens per second against plain TRL": each(("ours", "plain"), ratio("tokens_per_s")),
         "throughput of two trials against one": each(("two", "one"), ratio("tokens_per_s")),
+        "the same with the later one's start": each(("two", "one"), ratio("whole_tokens_per_s")),
         "tokens per CPU second of two trials against one": each(("two", "one"), ratio("tokens_per_cpu_s")),
         "peak memory beyond 1.2 x plain TRL, MB": each(
             ("one", "plain"), lambda one, plain: float(one["peak_rss"] - 1.2 * plain["peak_rss"]) / 1e6
@@ -297,7 +299,14 @@ def write(out: Path, rounds: list[dict[str, dict[str, float] | None]], loads: li
         "machine, and only ratios of what ran together and CPU seconds speak of the program; null is not measured"
         if loaded
         else "",
-        "setting": {"steps": STEPS, "warm": WARM, "batch": BATCH, "max_length": LENGTH, "parameters": PARAMETERS},
+        "setting": {
+            "steps": STEPS,
+            "steps of trials": TRIAL_STEPS,
+            "warm": WARM,
+            "batch": BATCH,
+            "max_length": LENGTH,
+            "parameters": PARAMETERS,
+        },
         "summary": summary(rounds),
         "rounds": rounds,
     }
