@@ -14,8 +14,10 @@ class WorkersFailed(RuntimeError):
 
 
 def one_line(error: BaseException) -> str:
-    """Type and first line of an exception, without Ray's wrappers around it."""
+    """Type and first line of an exception, without Ray's wrappers around it; of `WorkersFailed` its line as it is."""
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
     lines = str(error).strip().splitlines()
+    if isinstance(error, WorkersFailed) and lines:
+        return lines[0]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

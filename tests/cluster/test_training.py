@@ -85,7 +85,7 @@ def test_workers_know_who_they_are_and_only_the_first_is_heard(groups: dict[str,
 
 @ray_test
 def test_an_exception_names_its_worker_and_is_not_retried(groups: dict[str, TrialOutcome]) -> None:
-    assert groups["raises"].error == "WorkersFailed: worker 1: ValueError: no such thing"
+    assert groups["raises"].error == "worker 1: ValueError: no such thing"
     assert len(list(Path(groups["raises"].config["marks"]).glob("life-1-*"))) == 1
 
 
@@ -97,7 +97,7 @@ def test_a_killed_worker_is_started_again(groups: dict[str, TrialOutcome]) -> No
 
 @ray_test
 def test_a_worker_that_always_dies_ends_the_trial(groups: dict[str, TrialOutcome]) -> None:
-    assert groups["dies"].error == "WorkersFailed: worker 0 of 1: its process died (2 attempts)"
+    assert groups["dies"].error == "worker 0 of 1: its process died (2 attempts)"
 
 
 @ray_test
