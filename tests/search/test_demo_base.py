@@ -143,6 +143,7 @@ def test_pretraining_is_deterministic() -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_a_short_pretraining_learns_the_answer_form() -> None:
     """A sixteenth of the steps reaches 0.52 of held-out English answer tokens; a broken objective stays below 0.3."""
     model, tokenizer = script.pretrain(steps=60)

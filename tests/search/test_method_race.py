@@ -99,6 +99,7 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_methods_that_lag_leave_their_candidates_to_the_others(ray_session: None, tmp_path: Path) -> None:
     run = Run(tmp_path, recipe(), store_in(tmp_path))
     (tmp_path / "started").mkdir()

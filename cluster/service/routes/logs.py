@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from ..jobs import ENDED
 from ..launch import LOG
-from ..logs import whole_lines
+from ..logs import CHUNK, LINE, whole_lines
 from ..problems import ApiProblem, described
 from ..state import Reader, Service, Shared, job_for
 
@@ -81,10 +81,12 @@ async def _lines(service: Service, job: str, offset: int, follow: bool) -> Async
         while True:
             state, lines = await to_thread.run_sync(_new, service, job, log, offset, follow)
             if lines:
-                offset, idle = lines[-1][0], 0.0
+                more, offset, idle = lines[-1][0] - offset > CHUNK - LINE, lines[-1][0], 0.0
                 yield "".join(
                     f"id: {n}\ndata: {json.dumps(line, ensure_ascii=False)}\n\n" for n, line in lines
                 ).encode()
+                if follow and state not in ENDED and not more:
+                    await anyio.sleep(LOOK_S)  # it was at the end of the file: looking at once finds nothing
                 continue
             if not follow or state in ENDED:
                 yield f"event: end\ndata: {json.dumps({'state': state})}\n\n".encode()
@@ -96,7 +98,3 @@ async def _lines(service: Service, job: str, offset: int, follow: bool) -> Async
             await anyio.sleep(LOOK_S)
     finally:
         service.metrics.open_streams -= 1
-
-
-def _event(number: int, line: str) -> str:
-    return f"id: {number}\ndata: {json.dumps(line, ensure_ascii=False)}\n\n"
