@@ -68,6 +68,7 @@ def run_workers(
     report: Report | None = None,
     start_timeout_s: float = 180,
     restarts: int = 2,
+    elastic: bool = False,
 ) -> None:
     """Run `loop` in `workers` Ray Train workers and wait for the end.
 
@@ -86,6 +87,7 @@ def run_workers(
         start_timeout_s: until all workers run `loop`.
         restarts: how often the group is started again when a worker's process dies. An exception in `loop` is never
             retried: the same input gives the same error.
+        elastic: the cluster adds nodes on demand, so that what it lacks now is waited for, up to `start_timeout_s`.
 
     Raises:
         InputError: the cluster can never hold these workers.
@@ -93,7 +95,8 @@ def run_workers(
             did not start in time (the missing resource is named).
     """
     bundle = {kind: amount for kind, amount in (("CPU", float(cpus)), ("GPU", float(gpus))) if amount}
-    check_fits([bundle] * workers, f"a group of {workers} workers")
+    if not elastic:
+        check_fits([bundle] * workers, f"a group of {workers} workers")
     os.environ.update({**_TRAIN_ENVIRONMENT, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s)})
     left = restarts
     while (failure := _attempt(loop, config, name, storage, workers, bundle, report, start_timeout_s)) is not None:

@@ -20,6 +20,7 @@ from trainers._types import TrainSpec
 
 SECONDS_PER_STEP_LIMIT = 600.0  # a step that takes longer than ten minutes is taken for hung
 START_LIMIT_S = 900.0
+GROUP_START_LIMIT_S = 180.0
 
 Searching = Callable[[Model], None]
 """Makes a model that is picked from the front of an earlier search."""
@@ -88,7 +89,12 @@ def train(
             except heldout.NothingHeldOut as error:
                 failed[model.name] = str(error)
     work = Trainings(run, [m for m in models if m.name not in failed], known, split, live)
-    placing = Placing(str(run.scratch / "train"), trainers.workers, trainers.cpus, trainers.gpus)
+    cluster = run.recipe.cluster
+    # Nodes that an autoscaler has yet to start take minutes: as long as evaluator actors may wait for theirs.
+    patience = cluster.evaluators.start_timeout if cluster.elastic else GROUP_START_LIMIT_S
+    placing = Placing(
+        str(run.scratch / "train"), trainers.workers, trainers.cpus, trainers.gpus, cluster.elastic, patience
+    )
     steps = sum(m.spec.steps * (m.tuning.trials if m.tuning else 1) for m in models if m.spec)
     with live.open():
         run_queue(
@@ -101,7 +107,7 @@ def train(
             on_report=work.report,
             on_result=work.end,
             stop=work.stop if any(m.tuning is not None and m.tuning.halving for m in models) else None,
-            time_limit_s=START_LIMIT_S + steps * SECONDS_PER_STEP_LIMIT,
+            time_limit_s=START_LIMIT_S + patience + steps * SECONDS_PER_STEP_LIMIT,
         )
     failed |= work.failed
     failed |= {m.name: "was interrupted" for m in models if m.name not in failed and not is_made(m)}

@@ -31,12 +31,17 @@ def rungs_of(steps: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Placing:
-    """The worker group of every training: `storage` for Ray's files, workers and what each holds."""
+    """The worker group of every training: `storage` for Ray's files, workers and what each holds.
+
+    `elastic` says that the cluster adds nodes on demand; a group waits up to `start_timeout_s` for its place.
+    """
 
     storage: str
     workers: int
     cpus: float
     gpus: float
+    elastic: bool
+    start_timeout_s: float
 
 
 def trial(
@@ -60,6 +65,8 @@ def trial(
         cpus=placing.cpus,
         gpus=placing.gpus,
         report=keep,
+        elastic=placing.elastic,
+        start_timeout_s=placing.start_timeout_s,
     )
     return {"measured": last["measured"]} if "measured" in last else None
 

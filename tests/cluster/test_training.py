@@ -116,6 +116,16 @@ def test_workers_that_cannot_start_name_the_resource(cluster: None, tmp_path: Pa
 
 
 @ray_test
+def test_what_a_cluster_may_still_grow_to_is_waited_for(cluster: None, tmp_path: Path) -> None:
+    config = {"do": "report", "marks": str(tmp_path)}
+    group: dict[str, Any] = {"name": "more", "storage": tmp_path, "workers": 3, "cpus": 1, "start_timeout_s": 3}
+    with pytest.raises(InputError, match=r"needs 3 CPU and the cluster has 2"):
+        run_workers(group_loop, config, **group)
+    with pytest.raises(WorkersFailed, match=r"did not start within 3 s: they wait for 3 CPU \(2 free\)"):
+        run_workers(group_loop, config, **group, elastic=True)
+
+
+@ray_test
 @pytest.mark.slow
 def test_a_trial_that_is_killed_gives_its_workers_back(cluster: None, tmp_path: Path) -> None:
     import ray
