@@ -154,7 +154,9 @@ def optuna(
 
     with read_place(run, without_weights) as path:
         url, names = copy(path, out or FILE if is_url(run) else out)
-    typer.echo(f"{len(names)} studies: {', '.join(names)}")
+    typer.echo(
+        f"{len(names)} studies: {', '.join(names)}" if names else "no study yet: no search of this run has begun"
+    )
     typer.echo(f"optuna-dashboard {url}")
 
 

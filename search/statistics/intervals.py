@@ -95,9 +95,8 @@ def _distances(
     common = aggregates.correlation(scores, overall)
     noise = errors * aggregates.noise(count, common)
     rank = np.argsort(values, kind="stable")
-    edge = rank[
-        max(0, int(np.count_nonzero(weights > 1e-12)) - 1)
-    ]  # the least bad of the worst: others change places with it
+    worst = int(np.count_nonzero(weights > 1e-12))
+    edge = rank[max(0, worst - 1)]  # the least bad of the worst: others change places with it
     gaps = values - values[edge]
     apart = np.sqrt(np.maximum(0.0, errors**2 + errors[edge] ** 2 - 2 * common * errors * errors[edge]))
     near = np.sign(gaps) * np.maximum(0.0, np.abs(gaps) - CLOSER * apart)
