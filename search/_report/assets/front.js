@@ -62,8 +62,7 @@ function bars(rows, axis, strong) {
   const single = OBJECTIVES.length === 1;
   const name = single ? (axis === 1 ? frontState.x : null) : [frontState.x, frontState.y][axis];
   if (name === null || frontState.bars === "none" || (frontState.bars === "front" && !strong)) return { visible: false };
-  const array = rows.map((row) => 1.96 * (shown(row, name).se || 0));
-  return { type: "data", array, thickness: 1, width: 0, visible: true };
+  return errorBars(rows.map((row) => shown(row, name)));
 }
 
 function colourRange() {
@@ -148,8 +147,7 @@ function rangeOf(axis) {
   const ends = ROWS.filter((row) => place(row).every((value) => value !== null)).flatMap((row) => {
     const at = place(row)[axis];
     const strong = row.front || (row.kind !== "merge" && row.feasible);
-    const reach = name !== null && strong ? 1.96 * (shown(row, name).se || 0) : 0;
-    return [at - reach, at + reach];
+    return name !== null && strong ? interval(shown(row, name)) : [at, at];
   });
   const [low, high] = [Math.min(...ends), Math.max(...ends)];
   const room = (high - low || 0.1) * 0.08;
@@ -264,7 +262,7 @@ function frontControls() {
   }
   if (ROWS.length) {
     const choices = [["front", "front and references"], ["all", "all points"], ["none", "none"]];
-    chooser(parent, "95 % intervals", choices, frontState.bars, change("bars"));
+    chooser(parent, "90 % intervals", choices, frontState.bars, change("bars"));
   }
   if (ROWS.some((row) => Object.keys(row.search).length)) {
     const choices = [["scores", "report where scored"], ["search", "search for all"]];

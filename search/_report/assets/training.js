@@ -47,7 +47,7 @@ function drawCosts() {
     traces.push({ type: "scatter", mode: "markers", name: plain(group), x: rows.map((row) => DATA.costs[row.id]),
       y: rows.map((row) => row.scores[name].v), hoverinfo: "text",
       hovertext: rows.map((row) => hoverText(row) + "<br>training FLOPs " + DATA.costs[row.id].toExponential(2)),
-      error_y: { type: "data", array: rows.map((row) => 1.96 * (row.scores[name].se || 0)), thickness: 1, width: 0 },
+      error_y: errorBars(rows.map((row) => row.scores[name])),
       marker: { color: style.color, symbol: style.symbol, size: rows.map((row) => (row.front ? 12 : 8)),
         opacity: rows.map((row) => (row.front ? 1 : 0.4)),
         line: { color: css("--text"), width: rows.map((row) => (row.front ? 1.5 : 0)) } } });
