@@ -1,22 +1,37 @@
 """Reservations that nobody gives back.
 
-A placement group outlives the actor that made it until the whole job ends. So when the controller of a worker group
-dies with its trial, or gives up on a worker that died while starting, the workers' CPUs stay taken, and whatever the
-same session does next waits for them. Ray Train's own cleaner needs the dashboard, which a local session has not.
+A placement group outlives the actor that made it until the whole job ends. So when a trial dies, or gives up on a
+worker that died while starting, the workers' CPUs stay taken, and whatever the same session does next waits for them.
+Ray Train's own cleaner needs the dashboard, which a local session has not.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 _NIL = b"\xff"
 
 
 def release_orphans() -> int:
-    """Remove the placement groups of this job whose maker is dead; returns how many.
+    """Remove the placement groups of this job whose maker is dead; returns how many."""
+    return _release(
+        lambda group: group.creator_actor_dead
+        and group.creator_actor_id.strip(_NIL)  # what the driver itself made counts as made by a dead nobody
+    )
 
-    Reads the table that ``ray.util.placement_group_table`` shows without the makers.
-    """
+
+def release_own() -> int:
+    """Remove the placement groups that this very actor made; returns how many. A driver is no actor: none."""
+    import ray
+
+    actor = bytes.fromhex(ray.get_runtime_context().get_actor_id() or "")
+    return _release(lambda group: actor and group.creator_actor_id == actor)
+
+
+def _release(wanted: Callable[[Any], Any]) -> int:
+    """Reads the table that ``ray.util.placement_group_table`` shows without the makers."""
     import ray
     from ray._private.state import state
     from ray._raylet import PlacementGroupID
@@ -28,8 +43,7 @@ def release_orphans() -> int:
     for record in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(record)
         if (
-            group.creator_actor_dead
-            and group.creator_actor_id.strip(_NIL)  # what the driver itself made counts as made by a dead nobody
+            wanted(group)
             and not group.is_detached
             and group.creator_job_id == job
             and group.state != PlacementGroupTableData.REMOVED

@@ -1,27 +1,24 @@
 """A group of Ray Train workers around one function, for use inside a Ray Tune trial.
 
 Ray Train V2 has no road from Tune to its workers' processes, so the trial holds the trainer: the trial's process
-waits, a controller process watches the workers. Neither needs torch, and loading it there would cost each training
-3 s of CPU and 380 MB; so this module brings its own rendezvous (``_Rendezvous``) in place of ``TorchTrainer``'s, and
-the workers form their process group themselves from the variables that torchrun would set.
+waits and watches the workers. It does not need torch, and loading it there would cost each training 3 s of CPU and
+380 MB; so ``_group`` brings its own rendezvous in place of ``TorchTrainer``'s, and the workers form their process group
+themselves from the variables that torchrun would set.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ray.train.backend import Backend, BackendConfig
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
 from ._channel import Inbox, Sender
 from ._errors import WorkersFailed, one_line
-from ._leftovers import wait_for_orphans
+from ._group import Rendezvous, Trainer
+from ._leftovers import release_own
 from .fits import check_fits
 from .trials import Report
 
@@ -36,6 +33,7 @@ _TRAIN_ENVIRONMENT = {
     # One process less for each run: a worker that a preempted node takes along is retried as any other.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",  # it would take over the trial's log
 }
 _PASSED_ON = (
     "HF_HUB_OFFLINE",
@@ -53,7 +51,6 @@ _SECRET = ("KEY", "TOKEN", "PASSWORD", "SECRET")
 _LOST_PEER = ("Connection closed", "Connection reset", "Connection refused", "Broken pipe", "gloo", "NCCL")
 _POLL_S = 0.1
 _IMPORT_LIMIT_S = 120
-_ORPHANS_S = 3.0
 
 
 def run_workers(
@@ -103,7 +100,6 @@ def run_workers(
         reason, lost = _explain(failure, workers, bundle, start_timeout_s)
         if not lost:
             raise WorkersFailed(reason) from failure
-        wait_for_orphans(_ORPHANS_S)
         if left == 0:
             raise WorkersFailed(f"{reason} ({restarts + 1} attempts)") from failure
         left -= 1
@@ -124,10 +120,10 @@ def _attempt(
     import ray.train
 
     with Inbox(ray.util.get_node_ip_address()) as inbox:
-        trainer = _Trainer(
+        trainer = Trainer(
             _worker,
             train_loop_config={"loop": loop, "config": config, "report_to": inbox.address},
-            backend_config=_Rendezvous(),
+            backend_config=Rendezvous(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=bundle.get("GPU", 0) > 0, resources_per_worker=dict(bundle)
             ),
@@ -153,13 +149,16 @@ def _attempt(
         thread.start()
         # Beyond the group's own limit, which covers the reservation, processes have to start and import.
         deadline = time.monotonic() + start_timeout_s + _IMPORT_LIMIT_S
-        while thread.is_alive():
-            _pass_on(inbox, report, _POLL_S)
-            if inbox.senders < workers and time.monotonic() > deadline and thread.is_alive():
-                return TimeoutError(
-                    f"{inbox.senders} of {workers} workers started within {start_timeout_s + _IMPORT_LIMIT_S:g} s"
-                )
-        _pass_on(inbox, report, 0)
+        try:
+            while thread.is_alive():
+                _pass_on(inbox, report, _POLL_S)
+                if inbox.senders < workers and time.monotonic() > deadline and thread.is_alive():
+                    return TimeoutError(
+                        f"{inbox.senders} of {workers} workers started within {start_timeout_s + _IMPORT_LIMIT_S:g} s"
+                    )
+            _pass_on(inbox, report, 0)
+        finally:
+            release_own()  # of a group that failed while starting; one that never started fails by it
     return ended[0]
 
 
@@ -238,54 +237,3 @@ def _environment(bundle: Mapping[str, float], storage: Path) -> dict[str, str]:
         variables["DS_ACCELERATOR"] = "cpu"
         variables["CUDA_VISIBLE_DEVICES"] = ""
     return variables
-
-
-class _Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray ships no types
-    """Ray's trainer without two processes, each 1.5 s of CPU and 200 MB for each training.
-
-    The manager of Ray Data sets: there are none. The cleaner of placement groups: it asks the dashboard, which a local
-    session has not, and ``_leftovers`` does its work. Should Ray rename the method, both are simply back.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        idle = ("DatasetsCallback", "PlacementGroupCleanerCallback")
-        return [made for made in super()._create_default_callbacks() if type(made).__name__ not in idle]
-
-
-class _Rendezvous(BackendConfig):  # type: ignore[misc]  # Ray ships no types
-    """Tells every worker who it is and where the first one listens, as torchrun does."""
-
-    @property
-    def backend_cls(self) -> type[_RendezvousBackend]:
-        return _RendezvousBackend
-
-
-class _RendezvousBackend(Backend):  # type: ignore[misc]  # Ray ships no types
-    share_cuda_visible_devices = True  # LOCAL_RANK is the device's number, as under torchrun
-
-    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        address, port = worker_group.execute_single(0, _free_address)
-        worker_group.execute(_set_rank, address=address, port=port)
-
-
-def _free_address() -> tuple[str, int]:
-    import ray
-
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
-
-
-def _set_rank(address: str, port: int) -> None:
-    import ray.train
-
-    context = ray.train.get_context()
-    os.environ.update(
-        RANK=str(context.get_world_rank()),
-        LOCAL_RANK=str(context.get_local_rank()),
-        NODE_RANK=str(context.get_node_rank()),
-        WORLD_SIZE=str(context.get_world_size()),
-        LOCAL_WORLD_SIZE=str(context.get_local_world_size()),
-        MASTER_ADDR=address,
-        MASTER_PORT=str(port),
-    )

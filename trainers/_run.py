@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,20 +100,35 @@ def started(
     if is_complete(Path(out)):
         yield None
         return
-    import torch
+    with uncollected(), full_disk_named(Path(out), Path(work)):
+        import torch
 
-    if not torch.cuda.is_available():
-        torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS", "1")))
-    from ._deepspeed import process_group
+        if not torch.cuda.is_available():
+            torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS", "1")))
+        from ._deepspeed import process_group
 
-    with process_group() as (rank, workers), full_disk_named(Path(out), Path(work)):
-        from ._workplace import Workplace, check_length, quiet, unfolded
+        with process_group() as (rank, workers):
+            from ._workplace import Workplace, check_length, quiet, unfolded
 
-        check_placement(placement, spec.batch, workers)
-        with quiet():
-            whole = unfolded(spec, Path(work), rank)
-            check_length(whole)
-            yield Workplace(whole, placement, Path(work), rank, workers)
+            check_placement(placement, spec.batch, workers)
+            with quiet():
+                whole = unfolded(spec, Path(work), rank)
+                check_length(whole)
+                yield Workplace(whole, placement, Path(work), rank, workers)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection, until `fit` takes its first step or the block ends.
+
+    What the libraries make while they are imported is kept, and looking for garbage in it was a fifth of the time that
+    they take (5.5 s of 1 core with it, 4.4 s without).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def fit(
@@ -158,6 +174,7 @@ def fit(
         trainer.counted += torch.tensor(facts["counted"])
     if resumed and hasattr(trainer, "restore"):
         trainer.restore(facts)
+    gc.enable()
     trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     return Fitted(built, costs, facts.get("step"))
 
