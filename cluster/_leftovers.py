@@ -16,10 +16,8 @@ _NIL = b"\xff"
 
 def release_orphans() -> int:
     """Remove the placement groups of this job whose maker is dead; returns how many."""
-    return _release(
-        lambda group: group.creator_actor_dead
-        and group.creator_actor_id.strip(_NIL)  # what the driver itself made counts as made by a dead nobody
-    )
+    # What the driver itself made counts as made by a dead nobody.
+    return _release(lambda group: group.creator_actor_dead and group.creator_actor_id.strip(_NIL))
 
 
 def release_own() -> int:

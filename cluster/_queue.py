@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .trials import Work
+
+class Work(Protocol):
+    """Configurations that are not all known beforehand: some wait for what others make, some are chosen by results."""
+
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        """The next configuration with a number of its own; None while there is none to begin."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether there will never be another one."""
+        ...
 
 
 def searcher_of(work: Work, configs: dict[int, dict[str, Any]], check: Callable[[Any, str], None]) -> Any:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ._errors import InputError, one_line
 from ._leftovers import release_orphans, wait_for_orphans
@@ -17,6 +17,8 @@ from .fits import check_fits
 
 if TYPE_CHECKING:
     import ray.tune
+
+    from ._queue import Work
 
 Report = Callable[[Mapping[str, Any]], None]
 """Sends metrics (JSON values) from a trial to the driver."""
@@ -37,18 +39,6 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the outcome carries the error
 }
-
-
-class Work(Protocol):
-    """Configurations that are not all known beforehand: some wait for what others make, some are chosen by results."""
-
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        """The next configuration with a number of its own; None while there is none to begin."""
-        ...
-
-    def finished(self) -> bool:
-        """Whether there will never be another one."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe
 from .run.progress import Display
 
 
@@ -149,31 +149,3 @@ def write_demo(out: str | Path, *, candidates: int = 96, seed: int = 0) -> Path:
     from .demo.world import write_world
 
     return write_world(Path(out), candidates=candidates, seed=seed)
-
-
-def locate(
-    recipe: Recipe | str | Path, out: str | Path | None, directory: str | Path | None = None
-) -> tuple[Recipe, Path]:
-    """A recipe, its file or a run directory -> the recipe and its run directory, absolute: workers have other folders.
-
-    Raises:
-        UserError: neither a recipe nor a run directory, or a run directory together with another `out`.
-    """
-    from .errors import Problem, UserError
-    from .run.rundir import recipe_of
-
-    if isinstance(recipe, Recipe):
-        return recipe, (Path(out) if out is not None else run_directory(recipe)).absolute()
-    path = Path(recipe)
-    if path.is_dir():
-        if out is not None and Path(out).resolve() != path.resolve():
-            rule = "a run directory has its place already"
-            raise UserError(Problem(str(path), None, "--out", rule, str(out), "leave --out away, or give the recipe"))
-        return recipe_of(path), path.absolute()
-    loaded = load_recipe(path, directory=directory)
-    return loaded, (Path(out) if out is not None else run_directory(loaded)).absolute()
-
-
-def run_directory(recipe: Recipe) -> Path:
-    """Where a recipe's run lies when the command line does not say: its `storage`, relative to the recipe."""
-    return recipe.directory / recipe.storage

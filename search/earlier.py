@@ -7,7 +7,7 @@ Checkpoints and scores of unmerged models are shared with the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import experts
@@ -23,6 +23,7 @@ from .scoring.objective import Grader
 from .searches import SearchesFailed
 
 FOLDER = "searches"
+Compute = Callable[[Run, Sequence[Model], Sequence[Grader], Bench, Display, str], None]
 
 
 def search(
@@ -33,15 +34,24 @@ def search(
     bench: Bench,
     contents: Mapping[str, str],
     display: Display,
+    compute: Compute,
 ) -> None:
     """Carry out the search that `model` is picked from, as far as it is not done, and write the picked point.
+
+    Args:
+        run: whose `searches` has it.
+        model: that is made of what it finds.
+        known: all models.
+        graders: of the recipe.
+        bench: the actors.
+        contents: name -> content address of the given models.
+        display: for progress.
+        compute: carries out the stages of a search in a run of its own.
 
     Raises:
         SearchesFailed: the front is empty, so that there is nothing to pick; or as `search.searches`.
         ScoringFailed: one of its models cannot be scored.
     """
-    from .pipeline import compute
-
     recipe, path = run.recipe.for_search(model.search), run.path / FOLDER / model.search
     path.parent.mkdir(exist_ok=True)
     with open_run(recipe, path, contents) as inner:

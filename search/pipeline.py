@@ -91,7 +91,7 @@ def _make(
             bench.open()
 
             def search(model: Model) -> None:
-                earlier.search(run, model, known, graders, bench, contents, display)
+                earlier.search(run, model, known, graders, bench, contents, display, compute)
                 bench.release()  # evaluator actors hold processors that trainings wait for
 
             make(run, missing, known, graders, display, search)

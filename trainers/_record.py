@@ -13,7 +13,7 @@ from ._tally import by_source_and_language, shares
 from ._types import Placement, TrainSpec
 
 if TYPE_CHECKING:
-    from ._run import Fitted
+    from ._built import Fitted
 
 _PEAKS = ("peak_rss_bytes", "peak_device_bytes")
 _NO_CURVES = ("step", "epoch", "loss", "learning_rate", "total_flos", "num_tokens", "num_input_tokens_seen")

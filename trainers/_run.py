@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ._built import Built, Fitted
 from ._check import check_placement, check_spec
 from ._checkpoint import is_complete, last_complete
 from ._errors import TrainingError
@@ -20,34 +21,6 @@ from ._zero import zero_config
 if TYPE_CHECKING:
     from ._costs import Costs
     from ._workplace import Workplace
-
-
-class Built(NamedTuple):
-    """A training that is ready to start.
-
-    Attributes:
-        trainer: of transformers, made by `_tally.counting`.
-        groups: pairs (source, language) that its tally counts.
-        more_forward: see `_costs.flops`.
-    """
-
-    trainer: Any
-    groups: tuple[tuple[str, str], ...]
-    more_forward: float = 0.0
-
-
-class Fitted(NamedTuple):
-    """A training that took all its steps.
-
-    Attributes:
-        built: what was trained.
-        costs: the meter, still running.
-        resumed_at: step of the checkpoint that this life went on from.
-    """
-
-    built: Built
-    costs: Costs
-    resumed_at: int | None
 
 
 def run(

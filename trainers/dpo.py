@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from ._run import Built, run, with_options
+from ._built import Built
+from ._run import run, with_options
 from ._schema import Report
 from ._types import DEFAULT, Choice, Columns, Placement, Range, TrainSpec
 

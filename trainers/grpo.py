@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ._built import Built
 from ._errors import InputError
-from ._run import Built, run, with_options
+from ._run import run, with_options
 from ._schema import Report, load_function
 from ._types import DEFAULT, Choice, Columns, Function, Placement, Range, TrainSpec
 

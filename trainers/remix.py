@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ._built import Built, Fitted
 from ._errors import InputError
 from ._mixture import MIXTURE
-from ._run import Built, Fitted, fit, started, with_options
+from ._run import fit, started, with_options
 from ._schema import Report
 from ._types import DEFAULT, Choice, Columns, Placement, Range, TrainSpec
 

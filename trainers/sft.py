@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._run import Built, run
+from ._built import Built
+from ._run import run
 from ._schema import Report
 from ._types import DEFAULT, Columns, Placement, TrainSpec
 

@@ -11,13 +11,12 @@ from typing import Any
 from cluster.storage import cache
 from search._study import singles
 from search._study.place import study_at
-from search.api import locate
 from search.errors import Problem, UserError
 from search.experts import checkpoint_hash
 from search.recipe import Recipe
 from search.run.items import scores_of
 from search.run.place import is_url
-from search.run.rundir import is_run
+from search.run.rundir import is_run, locate
 from search.scoring.graders import grader_key, load_graders
 from search.scoring.objective import AS_IT_IS, Grader, Job, ScorerFactory
 from search.statistics.confidence import stated

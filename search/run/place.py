@@ -17,7 +17,7 @@ from cluster.storage.restore import everything
 from search.errors import Problem, UserError
 from search.recipe import LOCK, RECIPE, Recipe, load_recipe
 
-from .rundir import is_run, recipe_of
+from .rundir import is_run, locate, recipe_of
 
 LAYOUT = Layout(database="study.db", left_out=("scratch",), hidden=(".database.json",))
 is_url = urls.is_url
@@ -46,8 +46,6 @@ def place_of(
     Raises:
         UserError, InputError: neither a recipe nor a run, or a URL that cannot be used.
     """
-    from search.api import locate
-
     url = _url_of(recipe, out)
     if url is None:
         known, path = locate(recipe, out, directory)
@@ -78,8 +76,6 @@ def to_check(recipe: str | Path, out: str | None) -> Iterator[tuple[Recipe, Path
     Raises:
         UserError, InputError: see `place_of`.
     """
-    from search.api import locate
-
     plan = load_recipe(recipe)
     url = out if out is not None else plan.storage
     if not is_url(url):

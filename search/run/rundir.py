@@ -185,3 +185,28 @@ def _write_lock(recipe: Recipe, path: Path, contents: Mapping[str, str]) -> None
     lock = {**recipe.lock(), "schema": SCHEMA_VERSION, "contents": dict(contents)}
     write_atomic(path / RECIPE, given.read_text(encoding="utf-8"))
     write_atomic(path / LOCK, json.dumps(lock, indent=2, ensure_ascii=False) + "\n")
+
+
+def locate(
+    recipe: Recipe | str | Path, out: str | Path | None, directory: str | Path | None = None
+) -> tuple[Recipe, Path]:
+    """A recipe, its file or a run directory -> the recipe and its run directory, absolute: workers have other folders.
+
+    Raises:
+        UserError: neither a recipe nor a run directory, or a run directory together with another `out`.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe, (Path(out) if out is not None else _beside(recipe)).absolute()
+    path = Path(recipe)
+    if path.is_dir():
+        if out is not None and Path(out).resolve() != path.resolve():
+            rule = "a run directory has its place already"
+            raise UserError(Problem(str(path), None, "--out", rule, str(out), "leave --out away, or give the recipe"))
+        return recipe_of(path), path.absolute()
+    loaded = load_recipe(path, directory=directory)
+    return loaded, (Path(out) if out is not None else _beside(loaded)).absolute()
+
+
+def _beside(recipe: Recipe) -> Path:
+    """Where a recipe's run lies when the command line does not say: its `storage`, relative to the recipe."""
+    return recipe.directory / recipe.storage
