@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 import sqlalchemy as sa
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
@@ -16,6 +15,7 @@ from . import store
 from .domain import Domain, Permits
 from .fronts import Fronts
 from .jobs import ENDED, Job
+from .looks import Looks
 from .metrics import Metrics
 from .problems import ApiProblem
 from .settings import Settings
@@ -34,19 +34,17 @@ class Callers:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._known: dict[str, tuple[float, Caller | str]] = {}
-        self._one = threading.Lock()
 
-    def of(self, token: str) -> Caller | str:
-        """`tokens.caller_of`, at most `TRUSTED_S` old."""
+    async def of(self, token: str) -> Caller | str:
+        """`tokens.caller_of`, at most `TRUSTED_S` old; a thread is waited for only where the database is asked."""
         now = time.monotonic()
         found = self._known.get(token)
         if found is not None and now - found[0] < TRUSTED_S:
             return found[1]
-        caller = caller_of(self._engine, token)
-        with self._one:
-            if len(self._known) > 10_000:
-                self._known.clear()  # somebody is guessing
-            self._known[token] = now, caller
+        caller = await to_thread.run_sync(caller_of, self._engine, token)
+        if len(self._known) > 10_000:
+            self._known.clear()  # somebody is guessing
+        self._known[token] = now, caller
         return caller
 
 
@@ -86,34 +84,41 @@ class Service:
     fronts: Fronts
     callers: Callers
     endings: Endings
+    looks: Looks
     tickets: Tickets
     checks: CapacityLimiter
     """Threads that wait for the checker: a queue of its own, so that listing never waits behind it."""
     reads: CapacityLimiter
     """Threads that wait for a front."""
+    downloads: CapacityLimiter
+    """Threads that read the next piece of a checkpoint, maybe from a slow disk."""
 
 
-def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+async def service_of(request: Request) -> Service:
+    """The service that a request came to. Not a plain function: FastAPI would start a thread for it."""
+    return _service(request)
+
+
+def _service(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
 _bearer = HTTPBearer(auto_error=False, description="`mergefront token add OWNER --scope read` makes one.")
 
 
-def _caller(
+async def _caller(
     request: Request,
     scopes: SecurityScopes,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
-    service = service_of(request)
+    service = _service(request)
     if not service.settings.auth:
         return ANYONE
     ask = {"WWW-Authenticate": "Bearer"}
     if given is None:
         detail = "a token is needed: send `Authorization: Bearer TOKEN`, or set MERGEFRONT_TOKEN for the client"
         raise ApiProblem(401, "no-token", detail, headers=ask)
-    caller = service.callers.of(given.credentials)
+    caller = await service.callers.of(given.credentials)
     if isinstance(caller, str):
         detail = f"{caller}; ask the operator for a new one (`mergefront token add`)"
         raise ApiProblem(401, "bad-token", detail, headers=ask | {"WWW-Authenticate": 'Bearer error="invalid_token"'})
@@ -124,7 +129,7 @@ def _caller(
     return caller
 
 
-def _downloader(
+async def _downloader(
     request: Request,
     job: str,
     name: str,
@@ -134,10 +139,10 @@ def _downloader(
     ] = None,
 ) -> Caller:
     if ticket is not None:
-        if service_of(request).tickets.good(ticket, job, name):
+        if _service(request).tickets.good(ticket, job, name):
             return ANYONE  # the ticket names the job and the checkpoint; whoever got it may see them
         raise ApiProblem(401, "bad-ticket", "this link has expired or was made for something else; ask for a new one")
-    return _caller(request, SecurityScopes(["read"]), given)
+    return await _caller(request, SecurityScopes(["read"]), given)
 
 
 Shared = Annotated[Service, Depends(service_of)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,13 @@ async def fetch(service: Shared, caller: Downloader, job: str, name: str) -> Str
         "Content-Length": str(archive.length(files)),
         "Content-Disposition": f'attachment; filename="{found.id}-{re.sub("[^A-Za-z0-9_.-]", "_", name)}.tar"',
     }
-    return StreamingResponse(archive.stream(files), media_type="application/x-tar", headers=headers)
+    return StreamingResponse(_pieces(service, files), media_type="application/x-tar", headers=headers)
+
+
+async def _pieces(service: Service, files: tuple[archive.Entry, ...]) -> AsyncIterator[bytes]:
+    pieces = archive.stream(files)
+    while (piece := await to_thread.run_sync(next, pieces, None, limiter=service.downloads)) is not None:
+        yield piece
 
 
 @dataclass(frozen=True)

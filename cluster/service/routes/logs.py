@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -13,8 +12,6 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from ..jobs import ENDED
-from ..launch import LOG
-from ..logs import CHUNK, LINE, whole_lines
 from ..problems import ApiProblem, described
 from ..state import Reader, Service, Shared, job_for
 
@@ -68,28 +65,20 @@ async def logs(
     return StreamingResponse(_lines(service, found.id, offset, follow), media_type="text/event-stream")
 
 
-def _new(service: Service, job: str, log: Path, offset: int, follow: bool) -> tuple[str, list[tuple[int, str]]]:
-    # The state is asked before the log is read: what was written before the end is then told before the end.
-    state = service.endings.look(job).state
-    return state, list(whole_lines(log, offset, rest=not follow or state in ENDED))
-
-
 async def _lines(service: Service, job: str, offset: int, follow: bool) -> AsyncIterator[bytes]:
-    log, idle = service.settings.job(job) / LOG, 0.0
+    idle = 0.0
     service.metrics.open_streams += 1  # one thread runs all streams
     try:
         while True:
-            state, lines = await to_thread.run_sync(_new, service, job, log, offset, follow)
-            if lines:
-                more, offset, idle = lines[-1][0] - offset > CHUNK - LINE, lines[-1][0], 0.0
-                yield "".join(
-                    f"id: {n}\ndata: {json.dumps(line, ensure_ascii=False)}\n\n" for n, line in lines
-                ).encode()
-                if follow and state not in ENDED and not more:
+            look = await service.looks.at(job, offset, follow)
+            if look.events:
+                offset, idle = look.end, 0.0
+                yield look.events
+                if follow and look.state not in ENDED and not look.more:
                     await anyio.sleep(LOOK_S)  # it was at the end of the file: looking at once finds nothing
                 continue
-            if not follow or state in ENDED:
-                yield f"event: end\ndata: {json.dumps({'state': state})}\n\n".encode()
+            if not follow or look.state in ENDED:
+                yield f"event: end\ndata: {json.dumps({'state': look.state})}\n\n".encode()
                 return
             idle += LOOK_S
             if idle >= ALIVE_S:

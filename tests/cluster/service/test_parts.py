@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
+from anyio import CapacityLimiter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +22,8 @@ from cluster.service.database import open_database, shown
 from cluster.service.guard import _name
 from cluster.service.jobs import Job, next_jobs
 from cluster.service.logs import LINE, last_line, whole_lines
+from cluster.service.looks import SHARED_S, Look, Looks
+from cluster.service.routes.exports import _pieces as pieces
 from cluster.service.tables import METADATA, TOKENS
 from cluster.service.tickets import Tickets
 
@@ -180,6 +186,53 @@ def test_an_archive_has_the_length_that_was_told(tmp_path: Path) -> None:
     (folder / "deep/b.bin").write_bytes(b"short")
     with pytest.raises(OSError, match="shorter than it was"):
         b"".join(archive.stream(files))
+
+
+def test_a_download_is_the_whole_archive(tmp_path: Path) -> None:
+    folder = tmp_path / "knee"
+    folder.mkdir()
+    for name, size in {"a.bin": 512, "b.bin": 0, "c.bin": 3 * archive.CHUNK + 1}.items():
+        (folder / name).write_bytes(b"x" * size)
+    files = archive.entries(folder, "knee")
+
+    async def download() -> bytes:
+        service: Any = SimpleNamespace(downloads=CapacityLimiter(1))
+        return b"".join([piece async for piece in pieces(service, files)])
+
+    assert asyncio.run(download()) == b"".join(archive.stream(files))
+
+
+def test_streams_at_one_place_share_a_look_and_outlive_each_other(tmp_path: Path) -> None:
+    settings: Any = SimpleNamespace(job=lambda name: tmp_path / name)
+    (tmp_path / "one").mkdir()
+    log = tmp_path / "one" / "log.txt"
+    log.write_text("first\nsecond\nunfinished")
+    asked: list[str] = []
+
+    def state_of(name: str) -> Job:
+        asked.append(name)
+        time.sleep(0.05)
+        return job(1)
+
+    looks = Looks(settings, cast(Any, SimpleNamespace(look=state_of)))
+
+    async def follow() -> tuple[Look, ...]:
+        first = asyncio.create_task(looks.at("one", 0, True))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(looks.at("one", 0, True)) for _ in range(20)]
+        await asyncio.sleep(0.01)
+        first.cancel()
+        found = await asyncio.gather(*others)
+        await asyncio.sleep(SHARED_S)
+        with log.open("a") as file:
+            file.write(" no more\n")
+        return (*found, await looks.at("one", found[0].end, True), await looks.at("one", 0, False))
+
+    *shared, later, whole = asyncio.run(follow())
+    assert {look.events for look in shared} == {b'id: 6\ndata: "first"\n\nid: 13\ndata: "second"\n\n'}
+    assert later.events == b'id: 32\ndata: "unfinished no more"\n\n'
+    assert whole.events == shared[0].events + later.events
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize(("url", "name"), [("//[::1]:80", "::1"), ("//LOCALHOST:1", "localhost"), ("//[", "")])
