@@ -152,9 +152,9 @@ def _most_probable(z: Array, y: Array, variance: Array, known: bool, common: flo
     # Wide priors fit a trend through a handful of points and are then certain of it; these were chosen by how well the
     # posterior covers held-out points of the tuning problems (docs/search.md).
     # q at its median: from the centre to the middle of a face is worth a quarter of the scores' spread.
-    # The trend starts at a twentieth of the residual. A strong one is so unsure of itself in the cube's corners that the
-    # search tries one after the other, all experts at full weight among them: at half the residual the search had .01
-    # less of the best hypervolume after 40 and after 80 evaluations (mean of eight tuning problems, 3 to 5 seeds).
+    # The trend starts at a twentieth of the residual. A strong one is so unsure of itself in the cube's corners that
+    # the search tries one after the other, all experts at full weight among them: at half the residual the search had
+    # .01 less of the best hypervolume after 40 and after 80 evaluations (mean of eight tuning problems, 3 to 5 seeds).
     trend, even = np.log(0.05), np.log(0.36 * count)
     centre = np.array([*[np.log(0.6) + 0.5 * np.log(count)] * count, trend, trend, even, 0.0, 0.0])
     width = np.array([*[0.35] * count, 0.5, 0.5, 0.7, 0.5, 0.25 if known else 1.0])
