@@ -3,16 +3,15 @@
     f(z) ~ GP(0, c^2 + a^2 v.v' + b^2 (v.v')^2 + q^2 |v|^2 |v'|^2 + s^2 k(|z - z'| / l))
     y    = f(z) + e,   e ~ N(0, h^2 stderr^2),   v = (z - 1/2) / l,   k = Matern 5/2
 
-Near one merge scores are close to quadratic in the coefficients (MAP, arXiv 2406.07529, from a Taylor expansion); over
-a whole space they are not, and the trend is there for landscapes that ask for it. As part of the kernel its
-coefficients are integrated out with shrinkage instead of fitted. q stands for the curvature that all directions share:
-whatever is overdone costs, and in many dimensions a prior that takes every curvature for a matter of its own needs as
-many scores as there are products to see what a dozen could tell. Many landscapes are not so round, and there q makes
-the model too certain: it is 0 unless the scores speak strongly for it. The length scales l (one for each feature,
-shared by trend and residual) have a prior whose median grows with the square root of the number of features (Hvarfner,
-Hellsten & Nardi 2024). h is the only freedom that the noise has: its prior sits at 1, and data move it where standard
-errors are wrong for the sampler's purpose (items shared by all points make neighbours agree better than their standard
-errors say).
+Scores of merges are close to quadratic in the coefficients (MAP, arXiv 2406.07529, from a Taylor expansion), so the
+trend carries most of what few scores can say; as part of the kernel its coefficients are integrated out with shrinkage
+instead of fitted. q stands for the curvature that all directions share: whatever is overdone costs, and in many
+dimensions a prior that takes every curvature for a matter of its own needs as many scores as there are products to
+see what a dozen could tell. Many landscapes are not so round, and there q makes the model too certain: it is 0 unless
+the scores speak strongly for it. The length scales l (one for each feature, shared by trend and residual) have a prior
+whose median grows with the square root of the number of features (Hvarfner, Hellsten & Nardi 2024). h is the only
+freedom that the noise has: its prior sits at 1, and data move it where standard errors are wrong for the sampler's
+purpose (items shared by all points make neighbours agree better than their standard errors say).
 """
 
 from __future__ import annotations
@@ -152,10 +151,9 @@ def _most_probable(z: Array, y: Array, variance: Array, known: bool, common: flo
     # Wide priors fit a trend through a handful of points and are then certain of it; these were chosen by how well the
     # posterior covers held-out points of the tuning problems (docs/search.md).
     # q at its median: from the centre to the middle of a face is worth a quarter of the scores' spread.
-    # The trend starts at a twentieth of the residual. A strong one is so unsure of itself in the cube's corners that
-    # the search tries one after the other, all experts at full weight among them: at half the residual the search had
-    # .01 less of the best hypervolume after 40 and after 80 evaluations (mean of eight tuning problems, 3 to 5 seeds).
-    trend, even = np.log(0.05), np.log(0.36 * count)
+    # The trend starts at half the residual: a strong one is so unsure of itself in the cube's corners that the search
+    # tried one after the other, all experts at full weight among them, before it looked between the experts.
+    trend, even = np.log(0.5), np.log(0.36 * count)
     centre = np.array([*[np.log(0.6) + 0.5 * np.log(count)] * count, trend, trend, even, 0.0, 0.0])
     width = np.array([*[0.35] * count, 0.5, 0.5, 0.7, 0.5, 0.25 if known else 1.0])
 

@@ -24,7 +24,7 @@ def auto(problem: Problem, history: History, pending: Array, seed: int, number: 
     """The point that is expected to add most to the front's hypervolume.
 
     1. `starts` (corners, the uniform merge), then a few points of a Sobol sequence.
-    2. A model of each objective and constraint (`_gp`): smooth, a weak quadratic trend, known noise. An objective
+    2. A model of each objective and constraint (`_gp`): quadratic trend, smooth residual, known noise. An objective
        that is the worst of several languages is made of a model of each language (`_parts`).
     3. Draws of the front from the models, with points under way drawn along; the expected hypervolume improvement over
        them (`_improvement`), climbed from the best of many points around, between and away from the present front.
