@@ -105,7 +105,7 @@ def _merges(out: Path) -> int:
 def kills(count: int = KILLS, every_s: float = EVERY_S, candidates: int = 0) -> dict[str, Any]:
     """The same recipe without and with kills; what was scored, compared."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    candidates = candidates or int(3.0 * count * every_s)  # two cores score up to three a second
+    candidates = candidates or int(5.5 * count * every_s)  # two cores score up to 5.7 a second
     with tempfile.TemporaryDirectory() as name, nodes(3, cpus=1) as cluster:
         folder = Path(name)
         recipe = world(folder / "world", candidates, cluster.address)
