@@ -69,6 +69,7 @@ def create_app(settings: Settings, permits: Permits, engine: sa.Engine, domain: 
         checks=CapacityLimiter(4),
         reads=CapacityLimiter(8),
         downloads=CapacityLimiter(16),
+        pulse=CapacityLimiter(1),
     )
 
     @asynccontextmanager

@@ -92,6 +92,8 @@ class Service:
     """Threads that wait for a front."""
     downloads: CapacityLimiter
     """Threads that read the next piece of a checkpoint, maybe from a slow disk."""
+    pulse: CapacityLimiter
+    """The thread that asks whether the database answers."""
 
 
 async def service_of(request: Request) -> Service:

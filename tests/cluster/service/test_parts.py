@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 from anyio import CapacityLimiter
+from fastapi import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from cluster.service.guard import _name
 from cluster.service.jobs import Job, next_jobs
 from cluster.service.logs import LINE, last_line, whole_lines
 from cluster.service.looks import SHARED_S, Look, Looks
+from cluster.service.routes import operate
 from cluster.service.routes.exports import _pieces as pieces
 from cluster.service.tables import METADATA, TOKENS
 from cluster.service.tickets import Tickets
@@ -200,6 +203,26 @@ def test_a_download_is_the_whole_archive(tmp_path: Path) -> None:
         return b"".join([piece async for piece in pieces(service, files)])
 
     assert asyncio.run(download()) == b"".join(archive.stream(files))
+
+
+def test_health_does_not_wait_for_a_database_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operate, "ANSWER_S", 0.2)
+    silent, response = threading.Event(), Response()
+    supervisor = SimpleNamespace(begun=time.monotonic(), reached=True)
+    engine = SimpleNamespace(connect=lambda: silent.wait(20))
+    service: Any = SimpleNamespace(engine=engine, supervisor=supervisor, pulse=CapacityLimiter(1))
+
+    async def twice() -> list[str]:
+        try:
+            found = [await operate.health(service, response), await operate.health(service, response)]
+        finally:
+            silent.set()
+        return [one.status for one in found]
+
+    began = time.monotonic()
+    assert asyncio.run(twice()) == ["failing", "failing"]
+    assert response.status_code == 503
+    assert time.monotonic() - began < 10
 
 
 def test_streams_at_one_place_share_a_look_and_outlive_each_other(tmp_path: Path) -> None:
