@@ -24,8 +24,8 @@ def release_own() -> int:
     """Remove the placement groups that this very actor made; returns how many. A driver is no actor: none."""
     import ray
 
-    actor = bytes.fromhex(ray.get_runtime_context().get_actor_id() or "")
-    return _release(lambda group: actor and group.creator_actor_id == actor)
+    actor = ray.get_runtime_context().get_actor_id()
+    return _release(lambda group: group.creator_actor_id == bytes.fromhex(actor)) if actor else 0
 
 
 def _release(wanted: Callable[[Any], Any]) -> int:
