@@ -78,6 +78,10 @@ def summary(rows: Sequence[Row], tasks: Mapping[str, Task]) -> dict[str, Any]:
         for key in ("found-near", "found-wide")
         for level in LEVELS
     }
+    goals |= {
+        f"{key}, the peer's last": {which: _matched(grouped, tasks, key, which) for which in ("held-out", "all")}
+        for key in ("found-near", "found-wide")
+    }
     return {"runs": len(rows), "goals": goals, "problems": problems}
 
 
@@ -127,4 +131,33 @@ def _goals(problems: Mapping[str, Any], key: str, level: str, which: str) -> dic
         "unknown": dict(unknown),
         "goals": GOALS,
         "worse_than_random": worse,
+    }
+
+
+def _matched(
+    grouped: Mapping[tuple[str, str], Sequence[Row]], tasks: Mapping[str, Task], key: str, which: str
+) -> dict[str, Any]:
+    """Evaluations of `auto` to have what a peer has at the end of its budget, by those that the peer needed for it.
+
+    A fixed level says nothing where neither reaches it; this one speaks on every problem. What a peer has is the median
+    of its runs, `ENOUGH` at most, since some runs stop there. Where the median run of `auto` does not get there, the
+    ratio is a lower bound.
+    """
+    ratios: dict[str, dict[str, float]] = defaultdict(dict)
+    for (name, peer), runs in sorted(grouped.items()):
+        task, mine = tasks[name], grouped.get((name, "auto"))
+        if peer == "auto" or mine is None or not task.noisy or (which == "held-out" and task.tuning):
+            continue
+        last = min(statistics.median(after(run["shares"][key], budget(peer)) for run in runs), ENOUGH)
+        needed = [
+            statistics.median(reached(run["shares"][key][:most], last) or most + 1 for run in some)
+            for some, most in ((mine, budget("auto")), (runs, budget(peer)))
+        ]
+        ratios[peer][name] = round(needed[0] / needed[1], 3)
+    return {
+        "ratio_median": {peer: round(statistics.median(found.values()), 3) for peer, found in ratios.items()},
+        "ratios": dict(ratios),
+        "unknown": {},
+        "goals": GOALS,
+        "worse_than_random": None,
     }

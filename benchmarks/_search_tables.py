@@ -72,8 +72,9 @@ def _goals(goals: Mapping[str, Any]) -> str:
                     f"{'' if goal is None else f'{goal:.2f}'} | {len(found['ratios'][peer])} | "
                     f"{len(found['unknown'].get(peer, ()))} |"
                 )
-            worse = ", ".join(found["worse_than_random"]) or "none"
-            lines.append(f"| {figure} | {which} | worse than random on | {worse} | | | |")
+            if found["worse_than_random"] is not None:
+                worse = ", ".join(found["worse_than_random"]) or "none"
+                lines.append(f"| {figure} | {which} | worse than random on | {worse} | | | |")
     return "\n".join(lines)
 
 

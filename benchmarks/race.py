@@ -2,12 +2,14 @@
 
     python -m benchmarks.race --out benchmarks/results/race.json [--seeds 5] [--tasks t] [--peers random,nsga2,auto]
 
-For each task, sampler and seed the search runs twice over the same bank of items, with the same number of candidates:
-once with every candidate scored on all items, once with stages. Figures: the share of the items that the race scored;
-the true hypervolume of the final front in the race, divided by that of the full search; and how often a dropped
-candidate was in truth not dominated by the front it was compared with. The final front is what the product makes: the
-measured front and what may belong to it (`statistics.repeats`), decided on fresh items. The front by the search's own
-items alone is `chosen`: where fronts are small against the noise, one lucky point that dominates all makes it bad.
+For each task, sampler and seed the search runs three times over the same bank of items: with every candidate scored on
+all items; with stages (the race: as many candidates, or `--more` times as many); and with every candidate scored on all
+items again, but for as few candidates as the race's items would pay (`short`). Figures: the share of the items that the
+race scored; the true hypervolume of the final front in the race, and in the short search, divided by that of the full
+search; and how often a dropped candidate was in truth not dominated by the front it was compared with. The final front
+is what the product makes: the measured front and what may belong to it (`statistics.repeats`), decided on fresh items.
+The front by the search's own items alone is `chosen`: where fronts are small against the noise, one lucky point that
+dominates all makes it bad.
 """
 
 from __future__ import annotations
@@ -209,8 +211,8 @@ def _stderr(bank: Bank, seen: dict[str, Array], quantity: Quantity) -> float:
     return score_of(values, layout.groups[: len(values)]).stderr
 
 
-def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """The pair of searches of one seed."""
+def run(task: Task, peer: str, seed: int, more: float, settings: dict[str, Any]) -> dict[str, Any]:
+    """The three searches of one seed; `more`: candidates of the race for each one of the full search."""
     evaluators = 1 + max(index for index, _ in binomial(task).objectives)
     bank = make_bank(evaluators, 6, settings["templates"], seed)
     quantities = tuple(
@@ -233,17 +235,21 @@ def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str,
         )
 
     full = search(task, bank, race((1.0,)), peer, seed, settings["candidates"])
-    raced = search(task, bank, race(tuple(settings["stages"])), peer, seed, settings["candidates"])
+    raced = search(task, bank, race(tuple(settings["stages"])), peer, seed, round(more * settings["candidates"]))
+    paid = round(settings["candidates"] * raced["items"] / full["items"])
+    short = search(task, bank, race((1.0,)), peer, seed, paid)
     return {
         "task": task.name,
         "templates": settings["templates"],
         "peer": peer,
         "seed": seed,
+        "more": more,
         "items_share": raced["items"] / full["items"],
         "hypervolume_true": raced["true"] / full["true"],
         "hypervolume_chosen": raced["chosen"] / full["chosen"],
         "hypervolume_found": raced["found"] / full["found"],
         "hypervolume_measured": raced["measured"] / full["measured"],
+        "short_true": short["true"] / full["true"],
         "full": raced["full"],
         "dropped": raced["dropped"],
         "wrong": raced["wrong"],
@@ -257,13 +263,14 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         mine = [r for r in rows if _key(r) == _key(row) and r["task"] == row["task"]]
         medians.setdefault(_key(row), {})[row["task"]] = {
             key: round(statistics.median(r[key] for r in mine), 4)
-            for key in ("items_share", "hypervolume_true", "hypervolume_found", "hypervolume_chosen")
+            for key in ("items_share", "hypervolume_true", "short_true", "hypervolume_found", "hypervolume_chosen")
         }
     return {
         peer: {
             "tasks": by_task,
             "items_share": round(statistics.median(m["items_share"] for m in by_task.values()), 4),
             "hypervolume_true": round(statistics.median(m["hypervolume_true"] for m in by_task.values()), 4),
+            "short_true": round(statistics.median(m["short_true"] for m in by_task.values()), 4),
             "seeds": len({row["seed"] for row in rows if _key(row) == peer}),
             "dropped": sum(row["dropped"] for row in rows if _key(row) == peer),
             "wrong": sum(row["wrong"] for row in rows if _key(row) == peer),
@@ -273,7 +280,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _key(row: dict[str, Any]) -> str:
-    return f"{row['peer']}, {6 * row['templates']} items"
+    return f"{row['peer']}, {6 * row['templates']} items, {row['more']:g} times the candidates"
 
 
 def main() -> None:
@@ -283,6 +290,9 @@ def main() -> None:
     arguments.add_argument("--tasks", default="", help="part of a name")
     arguments.add_argument("--peers", default="random,nsga2,auto")
     arguments.add_argument("--candidates", type=int, default=CANDIDATES)
+    arguments.add_argument(
+        "--more", type=float, default=1.0, help="candidates of the race for each one of the full search"
+    )
     arguments.add_argument("--probability", type=float, default=PROBABILITY)
     arguments.add_argument("--tolerance", type=float, default=TOLERANCE)
     arguments.add_argument("--stages", default=",".join(map(str, STAGES)))
@@ -301,11 +311,12 @@ def main() -> None:
     for task in (task for task in tasks() if options.tasks in task.name):
         for peer in options.peers.split(","):
             for seed in range(options.seeds):
-                rows.append(run(task, peer, seed, settings))
+                rows.append(run(task, peer, seed, options.more, settings))
             mine = rows[-options.seeds :]
             print(
                 f"{task.name} {peer}: items {statistics.median(r['items_share'] for r in mine):.3f}, "
                 f"true hypervolume {statistics.median(r['hypervolume_true'] for r in mine):.4f} "
+                f"(of the short search {statistics.median(r['short_true'] for r in mine):.4f}) "
                 f"measured {statistics.median(r['hypervolume_measured'] for r in mine):.4f} "
                 f"wrong {sum(r['wrong'] for r in mine)} of {sum(r['dropped'] for r in mine)} dropped",
                 flush=True,
