@@ -15,12 +15,13 @@ from . import problems
 from .domain import Domain, Permits
 from .fronts import Fronts
 from .guard import LOOPBACK, Guard
+from .lately import Callers, Endings
 from .looks import Looks
 from .metrics import Metrics
 from .models import Problem
 from .routes import exports, fronts, jobs, logs, operate, page
 from .settings import Settings
-from .state import Callers, Endings, Service
+from .state import Service
 from .supervisor import Supervisor
 from .tickets import Tickets
 from .worker import Worker

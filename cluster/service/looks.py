@@ -16,8 +16,8 @@ from .launch import LOG
 from .logs import CHUNK, LINE, whole_lines
 
 if TYPE_CHECKING:
+    from .lately import Endings
     from .settings import Settings
-    from .state import Endings
 
 SHARED_S = 0.1
 """How old a look may be that serves another stream, too."""
