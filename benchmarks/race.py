@@ -244,6 +244,7 @@ def run(task: Task, peer: str, seed: int, more: float, settings: dict[str, Any])
         "peer": peer,
         "seed": seed,
         "more": more,
+        "stages": settings["stages"],
         "items_share": raced["items"] / full["items"],
         "hypervolume_true": raced["true"] / full["true"],
         "hypervolume_chosen": raced["chosen"] / full["chosen"],
@@ -280,7 +281,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _key(row: dict[str, Any]) -> str:
-    return f"{row['peer']}, {6 * row['templates']} items, {row['more']:g} times the candidates"
+    return f"{row['peer']}, {6 * row['templates']} items, stages {row['stages']}, {row['more']:g} times the candidates"
 
 
 def main() -> None:
