@@ -211,8 +211,8 @@ def _stderr(bank: Bank, seen: dict[str, Array], quantity: Quantity) -> float:
     return score_of(values, layout.groups[: len(values)]).stderr
 
 
-def run(task: Task, peer: str, seed: int, more: float, settings: dict[str, Any]) -> dict[str, Any]:
-    """The three searches of one seed; `more`: candidates of the race for each one of the full search."""
+def run(task: Task, peer: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """The three searches of one seed."""
     evaluators = 1 + max(index for index, _ in binomial(task).objectives)
     bank = make_bank(evaluators, 6, settings["templates"], seed)
     quantities = tuple(
@@ -235,7 +235,8 @@ def run(task: Task, peer: str, seed: int, more: float, settings: dict[str, Any])
         )
 
     full = search(task, bank, race((1.0,)), peer, seed, settings["candidates"])
-    raced = search(task, bank, race(tuple(settings["stages"])), peer, seed, round(more * settings["candidates"]))
+    many = round(settings["more"] * settings["candidates"])
+    raced = search(task, bank, race(tuple(settings["stages"])), peer, seed, many)
     paid = round(settings["candidates"] * raced["items"] / full["items"])
     short = search(task, bank, race((1.0,)), peer, seed, paid)
     return {
@@ -243,7 +244,7 @@ def run(task: Task, peer: str, seed: int, more: float, settings: dict[str, Any])
         "templates": settings["templates"],
         "peer": peer,
         "seed": seed,
-        "more": more,
+        "more": settings["more"],
         "stages": settings["stages"],
         "items_share": raced["items"] / full["items"],
         "hypervolume_true": raced["true"] / full["true"],
@@ -305,6 +306,7 @@ def main() -> None:
         "probability": options.probability,
         "tolerance": options.tolerance,
         "candidates": options.candidates,
+        "more": options.more,
         "templates": options.templates,  # of the last call; each run has its own
     }
     known = json.loads(options.out.read_text()) if options.append and options.out.exists() else {}
@@ -312,7 +314,7 @@ def main() -> None:
     for task in (task for task in tasks() if options.tasks in task.name):
         for peer in options.peers.split(","):
             for seed in range(options.seeds):
-                rows.append(run(task, peer, seed, options.more, settings))
+                rows.append(run(task, peer, seed, settings))
             mine = rows[-options.seeds :]
             print(
                 f"{task.name} {peer}: items {statistics.median(r['items_share'] for r in mine):.3f}, "
