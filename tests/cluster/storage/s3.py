@@ -39,7 +39,8 @@ class Server:
 
     def start(self) -> None:
         with self._log.open("ab") as output:
-            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+            program = str(Path(__file__).with_name("s3_process.py"))
+            command = [sys.executable, program, "-H", "127.0.0.1", "-p", str(self.port)]
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, env={**os.environ, **self._environment}
             )
