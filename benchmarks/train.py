@@ -1,4 +1,4 @@
-"""Trainings: start-up, speed and memory against plain TRL, two at once.
+"""Trainings: start-up, speed and memory against plain TRL, two at once, and a second start with nothing to train.
 
     python -m benchmarks.train --out benchmarks/results/train.json
 
@@ -34,6 +34,7 @@ GOALS = {
     "tokens per CPU second against plain TRL": 0.9,
     "throughput of two trials against one": 1.6,
     "peak memory beyond 1.2 x plain TRL, MB": 300.0,
+    "seconds of a second run with nothing to train": 2.0,
 }
 
 
@@ -205,11 +206,43 @@ def trials(folder: Path, out: Path, *, count: int) -> dict[str, float]:
     }
 
 
+def unchanged(folder: Path, out: Path) -> dict[str, float]:
+    """`mergefront train` on the demo world (its steps cut to two) once more, as a whole command."""
+    import mergefront
+
+    del out
+    world, run = folder / "demo", folder / "demo-run"
+    command = [
+        str(Path(sys.executable).with_name("mergefront")),
+        "train",
+        str(world / "recipe.yaml"),
+        "--out",
+        str(run),
+    ]
+
+    def train() -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=True)
+        return done.stdout
+
+    if not run.exists():
+        mergefront.write_demo(world, candidates=4)
+        recipe = world / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("steps: 60", "steps: 2"))
+        train()
+    started = time.monotonic()
+    said = train()
+    seconds = time.monotonic() - started
+    if "nothing to train" not in said:
+        raise SystemExit(f"there was something to train: {said}")
+    return {"second_run_s": seconds}
+
+
 KINDS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
     "ours": ours,
     "plain": plain,
     "one": partial(trials, count=1),
     "two": partial(trials, count=2),
+    "unchanged": unchanged,
 }
 
 
@@ -255,6 +288,7 @@ def summary(rounds: list[dict[str, dict[str, float] | None]]) -> dict[str, Any]:
         "peak memory beyond 1.2 x plain TRL without Ray, MB": each(
             ("ours", "plain"), lambda ours, plain: float(ours["peak_rss"] - 1.2 * plain["peak_rss"]) / 1e6
         ),
+        "seconds of a second run with nothing to train": each(("unchanged",), lambda one: float(one["second_run_s"])),
     }
     return {
         name: {"median": statistics.median(values) if values else None, "runs": values, "goal": GOALS.get(name)}
@@ -275,6 +309,7 @@ def main() -> None:
         return
     rounds: list[dict[str, dict[str, float] | None]] = []
     loads = []
+    rest = ("one", "two", "unchanged")
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
         folder = Path(name)
         write_world(folder)
@@ -284,7 +319,7 @@ def main() -> None:
             pair = [kind for kind in ("ours", "plain") if kind in given.kinds]
             started = [pool.submit(measured, kind, folder, number) for kind in pair]
             found = {kind: run.result() for kind, run in zip(pair, started, strict=True)}
-            rounds.append({**found, **{k: measured(k, folder, number) for k in ("one", "two") if k in given.kinds}})
+            rounds.append({**found, **{k: measured(k, folder, number) for k in rest if k in given.kinds}})
             write(given.out, rounds, loads)
     print(json.dumps(summary(rounds), indent=1))
 

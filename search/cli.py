@@ -272,10 +272,6 @@ def _run(
     cluster: str | None = None,
     elastic: bool = False,
 ) -> None:
-    from .check import check as checked
-    from .commands.judging import judge_summary
-    from .pipeline import run_recipe
-    from .results.table import front_table
     from .run.place import forked, place_of
     from .run.progress import Display
     from .run.unchanged import has_its_models
@@ -286,12 +282,19 @@ def _run(
         if until == "train" and has_its_models(plan, place.path):
             typer.echo(f"nothing to train: all models are in {place.shown}/experts")
             return
+        # Only now: the samplers' libraries take a second to load, and where nothing is to be done nobody needs them.
+        from .check import check as checked
+        from .pipeline import run_recipe
+
         checked(plan, out=place.path)
         with forked(fork) as source, place.held() as milestone:
             document = run_recipe(plan, place.path, display, until=until, fork=source, milestone=milestone)
     if until == "train":
         typer.echo(f"experts: {place.shown}/experts")
         return
+    from .commands.judging import judge_summary
+    from .results.table import front_table
+
     typer.echo(front_table(document))
     if summary := judge_summary(plan):
         typer.echo(summary)

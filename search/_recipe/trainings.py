@@ -204,7 +204,7 @@ def matched_steps(recipe: Recipe, name: str) -> int:
 
     def trained(names: tuple[str, ...]) -> list[tuple[Training, int]]:
         steps = chains.closure(recipe, names)
-        found = [entries[step.name] for step in steps if step.kind == "model"]
+        found = [entries.get(step.name) for step in steps if step.kind == "model"]  # a wrong name is told of elsewhere
         return [(entry, entry.steps) for entry in found if isinstance(entry, Training) and entry.steps != "match"]
 
     baseline = entries[name]

@@ -41,6 +41,7 @@ REFUSED = [
     ("languages: [fr]", "steps: 12:30", "r.yaml:10: experts.safety.steps: duplicate key"),
     ("steps: 60", "steps: 12:30", "r.yaml:9: experts.general.steps: must be a whole number, got '12:30'; write a"),
     ("steps: 60", "steps: match", "r.yaml:9: experts.general.steps: only a baseline can match the compute of oth"),
+    ("{trainer: sft, mix: {general: 1.0}, steps: 60, batch: 64}", "{matrix: {}}", "r.yaml:9: experts.general.matri"),
     ("batch: 64}\nev", "batch: 64, steps: mach}\nev", "r.yaml:17: baselines.mixed.steps: must be a whole number"),
     ("  mixed:", "  general:", "r.yaml:17: baselines.general: an expert has this name too; rename one"),
     ("  bought:", "  base:", "r.yaml:15: experts.base: base is the name of the base model; rename it"),
