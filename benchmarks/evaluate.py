@@ -7,7 +7,8 @@ three texts a prompt, in turns within one process, so that other work on the mac
 with two worked examples before every prompt (`, shots`), as few-shot tasks have them. Stated are seconds
 on the wall and of the processor, the medians over rounds, and the ratio of theirs to ours; answers are compared, so a
 fast wrong engine shows. `swap` is what writing a candidate into the live model takes of a whole evaluation, `several`
-what evaluating K candidates in one batch gains over one after the other (`_several.py`).
+what evaluating K candidates in one batch gains over one after the other (`_several.py`), `products` what a single
+matrix product takes in torch's own way and in the engine's (`_products.py`).
 
 Sizes: `demo` is the demo's model on its own items; a number is a Llama of so many million random parameters in float32
 with the demo's tokenizer, whose answers never end.
@@ -33,6 +34,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks._models import make
+from benchmarks._products import products
 from benchmarks._several import several
 from evaluators._items import load_items
 from evaluators._transformers import TransformersEngine, transformers_engine
@@ -225,6 +227,7 @@ def main() -> None:
             batch = arguments.batch if size == "demo" else min(arguments.batch, 8)
             path = model_of(size, folder, folder / "world")
             found["sizes"][size] = compare(path, chosen, batch, arguments.rounds if size == "demo" else 2)
+        found["products"] = products(arguments.rounds)
         found["swap"] = swap(folder / "world", list(every), arguments.rounds)
         found["several"] = {
             str(count): several(

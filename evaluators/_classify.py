@@ -99,6 +99,7 @@ class Sequences(_Proved):
         import torch
         import transformers
 
+        from ._linear import by_onednn
         from ._load import quiet
 
         super().__init__(model)
@@ -114,6 +115,7 @@ class Sequences(_Proved):
         if info["missing_keys"]:
             raise InputError(f"classifier: {model}: tensors are missing: {some(sorted(info['missing_keys']))}")
         self._model = found.eval().requires_grad_(False).to(where)
+        by_onednn(self._model)
         # Encoders read their first token and count positions from the left, whatever side their tokenizer pads.
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(
             model, trust_remote_code=False, padding_side="right"

@@ -130,14 +130,13 @@ def several(model: nn.Module, names: Mapping[int, str], candidates: Candidates, 
 
 
 def _adapted(module: nn.Linear, a: Tensor, b: Tensor, scales: Tensor, owners: Owners) -> Callable[[Tensor], Tensor]:
-    weight, bias = module.weight, module.bias
-    down, up, scales = (part.to(weight.device, weight.dtype) for part in (a, b, scales))
+    down, up, scales = (part.to(module.weight.device, module.weight.dtype) for part in (a, b, scales))
+    call = type(module).forward
 
     def forward(hidden: Tensor) -> Tensor:
         candidates, where = owners.of(hidden)
         chosen = scales[candidates].unsqueeze(1 - where)
-        whole = nn.functional.linear(hidden, weight, bias)
-        return whole + nn.functional.linear(nn.functional.linear(hidden, down) * chosen, up)
+        return call(module, hidden) + nn.functional.linear(nn.functional.linear(hidden, down) * chosen, up)
 
     return forward
 

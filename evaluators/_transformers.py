@@ -14,6 +14,7 @@ from ._decoding import Decoder, cut, until
 from ._engine import Likelihood, Sampling, Stop
 from ._errors import InputError
 from ._forward import Forward, Prefix, best, logprobs
+from ._linear import by_onednn
 from ._load import Loaded, load_model
 from ._several import Candidates, parts, several
 from ._tokens import Encoder, Ids, batches, check_fits, shared_prefix
@@ -51,6 +52,7 @@ def transformers_engine(
     loaded = load_model(path, dtype=dtype, device=device)
     if loaded.device.type == "cpu":
         torch.set_num_threads(threads)
+        by_onednn(loaded.model)
     if batch_tokens is None:
         batch_tokens = 8_192 if loaded.device.type == "cpu" else 65_536
     return TransformersEngine(loaded, batch_tokens)
