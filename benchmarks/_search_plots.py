@@ -110,9 +110,9 @@ def _dots(problems: Mapping[str, Any]) -> str:
         for peer in reversed([peer for peer in COLOURS if peer in problems[name]["peers"]]):
             figures = problems[name]["peers"][peer]["found-near"]["0.95"]
             first, median, third = figures["evaluations"]
-            x, colour = at(min(median, budget(peer))), COLOURS[peer]
+            x, colour = at(min(median, budget(peer, name))), COLOURS[peer]
             if peer == "auto":
-                ends = at(min(first, budget(peer))), at(min(third, budget(peer)))
+                ends = at(min(first, budget(peer, name))), at(min(third, budget(peer, name)))
                 parts.append(f'<path d="M{ends[0]:.1f} {y}H{ends[1]:.1f}" stroke="{colour}" stroke-width="3"/>')
             fill = "white" if figures["censored"] else colour
             parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.6"/>')

@@ -41,7 +41,11 @@ def write_tables(result: Mapping[str, Any], file: Path) -> None:
         "## Evaluations to 95 % of the best hypervolume, from the worst of the experts",
         "Median (quartiles). A figure after > was not reached: the budget.",
         _table(names, problems, peers, lambda figures: _evaluations(figures["found-near"]["0.95"], figures["budget"])),
-        "## The same from a tenth of the range beyond the worst of the experts",
+        "## Evaluations to 95 % of who knows the true front",
+        "The starts, then the points of the front that add most, one after the other.",
+        "| problem | evaluations |\n|---|---|\n"
+        + "\n".join(f"| {name} | {problems[name]['fewest'] or 'more than 200'} |" for name in names),
+        "## Evaluations to 95 % from a tenth of the range beyond the worst of the experts",
         _table(names, problems, peers, lambda figures: _evaluations(figures["found-wide"]["0.95"], figures["budget"])),
     ]
     for mark in (40, 80):

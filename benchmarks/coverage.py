@@ -10,7 +10,8 @@
   the truth as often, known from all runs of the world; `alone` that of the worst language's own interval; `spread` the
   stated standard error as a share of how much values really differ from run to run; `bias` measured less true.
 
-2,000 runs know a coverage of 95 % to 1 % (two standard errors), one of 90 % to 1.3 %.
+2,000 runs know a coverage of 95 % to 1 % (two standard errors), one of 90 % to 1.3 %; of `score`, which is quick, there
+are ten times as many.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def _hit(hits: dict[float, int], found: Score, truth: float, groups: int) -> Non
 
 
 def _row(kind: str, runs: int, hits: dict[float, int], **setting: Any) -> dict[str, Any]:
-    return {"kind": kind, **setting, **{f"{level:.0%}": round(hits[level] / runs, 4) for level in LEVELS}}
+    return {"kind": kind, **setting, "runs": runs, **{f"{level:.0%}": round(hits[level] / runs, 4) for level in LEVELS}}
 
 
 def main() -> None:
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    rows = scores(options.runs) + differences(options.runs) + aggregates(options.runs)
+    rows = scores(10 * options.runs) + differences(options.runs) + aggregates(options.runs)
     summary = {
         kind: {
             f"{level:.0%}": [f(row[f"{level:.0%}"] for row in rows if row["kind"] == kind) for f in (min, max)]

@@ -35,6 +35,7 @@ from search.results.history import machine
 from search.samplers import History, Problem, believed
 from search.samplers.auto import auto
 
+from ._search_floor import fewest
 from ._search_merges import Binomial, recorded, synthetic
 from ._search_peers import make_peer
 from ._search_plots import plot
@@ -101,16 +102,27 @@ def volume(values: Array, reference: Array) -> float:
 
 
 def best_volumes(task: Task, cache: Path) -> dict[str, float]:
-    """Hypervolume of the true front from each reference point; searched for once where it is not known."""
-    if task.front is not None:
-        front = task.front
-    else:
-        path = cache / f"{task.name}-{_fingerprint(task)}.npy"
-        if not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            np.save(path, true_front(task))
-        front = np.load(path)
+    """Hypervolume of the true front from each reference point."""
+    front = known_front(task, cache)
     return {name: volume(front, reference) for name, reference in task.references.items()}
+
+
+def known_front(task: Task, cache: Path) -> Array:
+    """Points (k, m) of the true front; searched for once where it is not known."""
+    if task.front is not None:
+        return task.front
+    path = cache / f"{task.name}-{_fingerprint(task)}.npy"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        np.save(path, true_front(task))
+    return np.asarray(np.load(path))
+
+
+def fewest_of(task: Task, cache: Path) -> int | None:
+    """Evaluations to 95 % (`near`) of who knows the true front."""
+    starts = np.array(task.problem.starts).reshape(-1, task.problem.dimensions)
+    front = known_front(task, cache)
+    return fewest(task.truth(starts) if len(starts) else front[:0], front, task.references["near"], 0.95)
 
 
 def true_front(task: Task) -> Array:
@@ -277,7 +289,7 @@ def main() -> None:
                 if key in done:
                     continue
                 row = dict(zip(("task", "peer", "seed", "version"), key, strict=True))
-                row |= run(task, peer, seed, budget(peer), best)
+                row |= run(task, peer, seed, budget(peer, task.name), best)
                 with lines.open("ab", buffering=0) as file:
                     file.write((json.dumps(row) + "\n").encode())  # one write: another process may append too
                 near = row["shares"]["found-near"]
@@ -291,6 +303,8 @@ def main() -> None:
     now = {(task.name, peer): version(peer, task) for task in known.values() for peer in PEERS}
     current = [row for row in rows if now.get((row["task"], row["peer"])) == row["version"] and complete(row)]
     result = {"machine": machine(), "propose_seconds": propose_seconds(), **summary(current, known)}
+    for name, problem in result["problems"].items():
+        problem["fewest"] = fewest_of(known[name], cache)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     if options.docs:
         plot(current, result["problems"], options.docs)

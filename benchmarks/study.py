@@ -4,7 +4,9 @@
 
 One study of the random sampler in a SQLite file (and in PostgreSQL, where `--database` names one). Every call of the
 store is timed: seconds on the wall (`database`) and of this process (`processor`, which other work on the machine does
-not touch) for each candidate, by thousands, and what a whole candidate costs.
+not touch) for each candidate, by thousands, and what a whole candidate costs. The machine's own speed moves by more
+than a fifth within a run, so after every candidate one statement that asks for nothing (`SELECT 1`, in a connection of
+its own) is timed too: `in_probes` is the database's time in units of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import sqlalchemy as sa
+
 import mergefront
+from search._study.database import connect, url_of
 from search.results.history import machine
 from search.store import Store
 
@@ -33,6 +38,8 @@ def measure(candidates: int, place: str | Path) -> dict[str, Any]:
     spent: list[float] = []
     computed: list[float] = []
     ends: list[float] = []
+    probes: list[float] = []
+    probe = connect(url_of(place))
 
     def timed(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -50,6 +57,9 @@ def measure(candidates: int, place: str | Path) -> dict[str, Any]:
         spent.append(inside)
         computed.append(processor)
         ends.append(time.perf_counter())
+        with probe.connect() as connection:
+            connection.execute(sa.text("SELECT 1")).scalar_one()
+        probes.append(time.perf_counter() - ends[-1])
         return {"up": (params["x0"], 0.01), "down": (1.0 - params["x0"] * params["x1"], 0.01)}
 
     space = {f"x{index}": (0.0, 1.0) for index in range(6)}
@@ -62,7 +72,11 @@ def measure(candidates: int, place: str | Path) -> dict[str, Any]:
             sampler="random",
             storage=place,
         )
-    return {"database": _blocks(spent), "processor": _blocks(computed), "whole": _blocks(ends)}
+    probe.dispose()
+    found = {"database": _blocks(spent), "processor": _blocks(computed), "whole": _blocks(ends)}
+    found["probe"] = _blocks([0.0, *itertools.accumulate(probes)])
+    pairs = zip(found["database"], found["probe"], strict=False)
+    return found | {"in_probes": [{"median": round(one["median_ms"] / unit["median_ms"], 3)} for one, unit in pairs]}
 
 
 def _blocks(marks: list[float]) -> list[dict[str, float]]:
@@ -92,7 +106,7 @@ def main() -> None:
         places |= {url.split(":")[0]: url for url in arguments.database}
         for name, place in places.items():
             figures = measure(arguments.candidates, place)
-            for kind in ("database", "processor"):
+            for kind in ("database", "processor", "in_probes"):
                 first, last = figures[kind][0], figures[kind][-1]
                 figures[f"{kind}_last_over_first"] = {name: round(last[name] / first[name], 3) for name in first}
             found["stores"][name] = figures

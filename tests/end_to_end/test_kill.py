@@ -60,26 +60,20 @@ def test_a_run_survives_kills_in_training_and_in_the_search(tmp_path: Path) -> N
     assert not (out / "scratch").exists()
 
 
-def test_two_drivers_never_share_a_run(tmp_path: Path) -> None:
+def test_two_drivers_never_share_a_run_and_ctrl_c_says_that_what_ran_is_kept(tmp_path: Path) -> None:
     recipe, out = small_world(tmp_path / "world", baseline=False), tmp_path / "out"
     log = tmp_path / "driver.log"
     refused: list[str] = []
 
-    def second_is_refused() -> bool:
-        if not (out / "study.db").exists():
+    def second_is_refused_in_training() -> bool:
+        if "loss" not in log.read_text():
             return False
         done = run("run", out)
         assert done.returncode == 2
         refused.append(done.stderr)
         return True
 
-    kill_when(second_is_refused, log, "run", recipe, "--out", out)
+    kill_when(second_is_refused_in_training, log, "run", recipe, "--out", out, signal_=signal.SIGINT)
     assert "another mergefront process works on this run (pid " in refused[0]
-
-
-def test_ctrl_c_says_that_what_ran_is_kept(tmp_path: Path) -> None:
-    recipe, out = small_world(tmp_path / "world", baseline=False), tmp_path / "out"
-    log = tmp_path / "driver.log"
-    kill_when(lambda: "loss" in log.read_text(), log, "run", recipe, "--out", out, signal_=signal.SIGINT)
     assert "interrupted; what ran is kept, the same command goes on with it" in log.read_text()
     assert "Traceback" not in log.read_text()

@@ -231,6 +231,7 @@ def test_a_pick_that_is_no_point_is_refused(finished: tuple[Path, Path], tmp_pat
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_asking_for_more_candidates_goes_on(
     finished: tuple[Path, Path], document: dict[str, Any], tmp_path: Path
 ) -> None:
