@@ -1,10 +1,10 @@
 """Linear layers in float32 on CPUs, by oneDNN.
 
-torch computes them by MKL's matrix product, which reads weights at 6 to 8 GB/s for the few rows of a decode step on a
-machine (AMD EPYC, 2 cores) where oneDNN, which torch carries for half types, reads them at 9 to 20: 1.3 to 3 times as
-fast for matrices of 1,024 and more, 1.0 to 1.6 times for those of the demo's model (64 rows and more; `benchmarks/
-evaluate.py` has whole evaluations). The sums are the same up to their order. Weights stay where they are: packed ones
-would be faster yet (by up to 1.7 times for 8 rows), at the price of a second copy that every candidate makes anew.
+torch computes them by MKL's matrix product, which on a processor of AMD's reads the weights of a decode step (few rows)
+at 8 to 16 GB/s, where oneDNN, which torch carries for half types, reads them at 14 to 28: 1.3 to 1.9 times as fast for
+matrices of 1,024 and more and 1 to 64 rows, 1.1 to 1.2 times for 512 (`benchmarks/_products.py`). Sums are the same up to
+their order. Weights stay where they are: packed ones would be faster yet (up to 1.7 times for 8 rows), at the price of
+a second copy that every candidate makes anew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 LEAST = 1 << 17
-"""Entries of a matrix: a call costs 20 us more than torch's own, and from here on is faster for any number of rows."""
+"""Entries of a matrix: a call costs 20 us more than torch's own, and below this it is not made up for."""
 
 
 def by_onednn(model: nn.Module) -> None:
