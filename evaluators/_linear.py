@@ -2,9 +2,9 @@
 
 torch computes them by MKL's matrix product, which on a processor of AMD's reads the weights of a decode step (few rows)
 at 8 to 16 GB/s, where oneDNN, which torch carries for half types, reads them at 14 to 28: 1.3 to 1.9 times as fast for
-matrices of 1,024 and more and 1 to 64 rows, 1.1 to 1.2 times for 512 (`benchmarks/_products.py`). Sums are the same up to
-their order. Weights stay where they are: packed ones would be faster yet (up to 1.7 times for 8 rows), at the price of
-a second copy that every candidate makes anew.
+matrices of 1,024 and more and 1 to 64 rows, 1.1 to 1.2 times for 512 (`benchmarks/_products.py`). Sums are the same up
+to their order. Weights stay where they are: packed ones would be faster yet (up to 1.7 times for 8 rows), at the price
+of a second copy that every candidate makes anew.
 """
 
 from __future__ import annotations
