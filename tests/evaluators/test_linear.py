@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators._linear import _available, by_onednn
+from evaluators._linear import LEAST, _available, by_onednn
+
+WIDE = LEAST // 256 + 8
 
 
 class Own(nn.Linear):
@@ -17,7 +19,7 @@ class Own(nn.Linear):
 
 def pair(dtype: torch.dtype = torch.float32) -> tuple[nn.Sequential, nn.Sequential]:
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Linear(260, 256), nn.Linear(256, 300, bias=False), nn.Linear(300, 8)).to(dtype)
+    plain = nn.Sequential(nn.Linear(WIDE, 256), nn.Linear(256, 600, bias=False), nn.Linear(600, 8)).to(dtype)
     changed = copy.deepcopy(plain)
     by_onednn(changed)
     return plain, changed
@@ -30,12 +32,12 @@ def test_the_large_ones_alone_are_changed() -> None:
     assert all(isinstance(layer, nn.Linear) for layer in changed)
     _, half = pair(torch.bfloat16)
     assert all(type(layer) is nn.Linear for layer in half)
-    own = nn.Sequential(Own(300, 300))
+    own = nn.Sequential(Own(600, 600))
     by_onednn(own)
     assert type(own[0]) is Own
 
 
-@pytest.mark.parametrize("shape", [(260,), (1, 260), (0, 260), (7, 260), (3, 5, 260), (2, 0, 260)])
+@pytest.mark.parametrize("shape", [(WIDE,), (1, WIDE), (0, WIDE), (7, WIDE), (3, 5, WIDE), (2, 0, WIDE)])
 def test_products_are_those_of_torch(shape: tuple[int, ...]) -> None:
     plain, changed = pair()
     inputs = torch.randn(shape)
@@ -46,13 +48,17 @@ def test_products_are_those_of_torch(shape: tuple[int, ...]) -> None:
 def test_inputs_that_are_not_contiguous() -> None:
     plain, changed = pair()
     with torch.inference_mode():
-        for inputs in (torch.randn(5, 3, 260).transpose(0, 1), torch.randn(4, 520)[:, ::2], torch.randn(260, 6).T):
+        for inputs in (
+            torch.randn(5, 3, WIDE).transpose(0, 1),
+            torch.randn(4, 2 * WIDE)[:, ::2],
+            torch.randn(WIDE, 6).T,
+        ):
             torch.testing.assert_close(changed(inputs), plain(inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_weights_that_are_overwritten_count_at_once() -> None:
     plain, changed = pair()
-    inputs = torch.randn(4, 260)
+    inputs = torch.randn(4, WIDE)
     with torch.inference_mode():
         before = changed(inputs)
         for mine, theirs in zip(changed.parameters(), plain.parameters(), strict=True):
