@@ -130,7 +130,7 @@ def _head(width: float, height: float) -> list[str]:
 def _legend(left: float, peers: set[str]) -> list[str]:
     parts = []
     for index, (peer, colour) in enumerate((peer, colour) for peer, colour in COLOURS.items() if peer in peers):
-        x = left + 84 * index
+        x = left + 74 * index
         parts.append(
             f'<path d="M{x} 16h14" stroke="{colour}" stroke-width="3"/><text x="{x + 18}" y="20">{peer}</text>'
         )
