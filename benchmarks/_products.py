@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluators._linear import _available
+
 SHAPES = ((96, 96), (288, 96), (256, 256), (2048, 96), (1024, 1024), (2816, 1024), (1024, 2816))
 ROWS = (1, 8, 64, 512)
 AT_ONCE = 1 << 26
@@ -16,8 +18,13 @@ AT_ONCE = 1 << 26
 
 
 def products(rounds: int) -> dict[str, Any]:
-    """Of each shape (out, in) and number of rows: microseconds of both, best of `rounds` in turns, and their ratio."""
+    """Of each shape (out, in) and number of rows: microseconds of both, best of `rounds` in turns, and their ratio.
+
+    Empty where the engine does not use oneDNN.
+    """
     found: dict[str, Any] = {}
+    if not _available():
+        return found
     for out, into in SHAPES:
         weights = [torch.randn(out, into) for _ in range(max(2, min(200, AT_ONCE // (out * into))))]
         for rows in ROWS:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import moocore
 import numpy as np
 
-from ._search_tasks import Array
+from ._search_tasks import Array, volume
 
 POOL, MOST = 500, 200
 
@@ -24,16 +23,12 @@ def fewest(starts: Array, front: Array, reference: Array, level: float) -> int |
     Returns:
         None where `MOST` do not suffice.
     """
-
-    def volume(points: Array) -> float:
-        return float(moocore.hypervolume(points, ref=reference, maximise=True)) if len(points) else 0.0
-
-    wanted = level * volume(front)
+    wanted = level * volume(front, reference)
     pool = np.random.default_rng(0).permutation(front)[:POOL]
     chosen = starts
-    while volume(chosen) < wanted:
+    while volume(chosen, reference) < wanted:
         if len(chosen) >= MOST:
             return None
-        gains = [volume(np.concatenate([chosen, point[None]])) for point in pool]
+        gains = [volume(np.concatenate([chosen, point[None]]), reference) for point in pool]
         chosen = np.concatenate([chosen, pool[[int(np.argmax(gains))]]])
     return len(chosen)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ._search_floor import MOST
+
 ORDER = (
     "auto",
     "qlognehvi",
@@ -44,7 +46,7 @@ def write_tables(result: Mapping[str, Any], file: Path) -> None:
         "## Evaluations to 95 % of who knows the true front",
         "The starts, then the points of the front that add most, one after the other.",
         "| problem | evaluations |\n|---|---|\n"
-        + "\n".join(f"| {name} | {problems[name]['fewest'] or 'more than 200'} |" for name in names),
+        + "\n".join(f"| {name} | {problems[name]['fewest'] or f'more than {MOST}'} |" for name in names),
         "## Evaluations to 95 % from a tenth of the range beyond the worst of the experts",
         _table(names, problems, peers, lambda figures: _evaluations(figures["found-wide"]["0.95"], figures["budget"])),
     ]

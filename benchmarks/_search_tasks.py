@@ -45,6 +45,13 @@ class Task:
     noisy: bool = True
 
 
+def volume(values: Array, reference: Array) -> float:
+    """Hypervolume of points to be maximised."""
+    import moocore
+
+    return float(moocore.hypervolume(values, ref=reference, maximise=True)) if len(values) else 0.0
+
+
 def gaussian(truth: Callable[[Array], Array], sigma: Array) -> Noise:
     """Scores with known independent normal noise."""
 

@@ -41,7 +41,7 @@ from ._search_peers import make_peer
 from ._search_plots import plot
 from ._search_summary import ENOUGH, MARKS, STOPPING, budget, complete, reached, summary
 from ._search_tables import write_tables
-from ._search_tasks import Array, Task, bowls, dtlz2, simplex_bowls, zdt
+from ._search_tasks import Array, Task, bowls, dtlz2, simplex_bowls, volume, zdt
 
 ROOT = Path(__file__).parent.parent
 PEERS = (
@@ -94,11 +94,6 @@ def tasks() -> tuple[Task, ...]:
         ),
         *recorded(),
     )
-
-
-def volume(values: Array, reference: Array) -> float:
-    """Hypervolume of points to be maximised."""
-    return float(moocore.hypervolume(values, ref=reference, maximise=True)) if len(values) else 0.0
 
 
 def best_volumes(task: Task, cache: Path) -> dict[str, float]:
