@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.session import ENVIRONMENT
+from cluster.session import ENVIRONMENT, take_token
 
 STORE_BYTES = 100 * 2**20
 
@@ -46,8 +45,7 @@ def nodes(count: int, cpus: float) -> Iterator[Nodes]:
     # Ray makes its workers yield to everything else of a machine; here they stand for machines of their own.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # half a minute is not enough on a busy machine
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    take_token()
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}

@@ -71,6 +71,17 @@ def _refusal(error: Exception) -> str:
     return f"no Ray cluster answers here ({text[:160]}); start one with `ray start --head`, {where}, or say local"
 
 
+def take_token() -> None:
+    """Let a cluster that this process starts ask for a token that only its children know.
+
+    Ray listens beyond loopback, and whoever reaches it runs code: a token of this process alone, so that behaviour
+    never depends on a leftover ~/.ray/auth_token. Ray reads the mode when it is imported; where a notebook has done
+    that before, its own choice stands, since driver and cluster must agree.
+    """
+    if "ray" not in sys.modules and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 @contextmanager
 def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None]:
     """Hold a Ray session open.
@@ -86,13 +97,8 @@ def session(address: str = "local", *, cpus: int | None = None) -> Iterator[None
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if address == "local" and "ray" not in sys.modules:
-        # Ray listens beyond loopback, and whoever reaches it runs code: a token of this session alone, so that
-        # behaviour never depends on a leftover ~/.ray/auth_token. Ray reads the mode when it is imported; where a
-        # notebook has done that before, its own choice stands, since driver and cluster must agree.
-        mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if mode == "token":
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if address == "local":
+        take_token()
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
