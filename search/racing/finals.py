@@ -13,13 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from search.samplers import _beliefs  # the models that `auto` proposes from: one belief, not two
+from search.samplers._beliefs import DRAWS
 from search.samplers._features import features
 from search.samplers._gp import fit, paths
 from search.samplers._types import Array, History, Problem, generator
-from search.samplers.auto import DRAWS
-from search.samplers.auto import (
-    _objectives as objective_draws,  # the models that `auto` proposes from: one belief, not two
-)
 from search.statistics.front import contenders, losses
 
 FEWEST = 4  # scored points that a model can be made of
@@ -96,7 +94,7 @@ def _draws(problem: Problem, seen: History, full: Mask, rng: np.random.Generator
     """Losses (n, m, draws) from the models' posterior, and whether each point keeps the constraints (n, draws)."""
     count, z = len(seen.x), features(problem, seen.x)
     none = np.zeros((0, z.shape[1]))
-    objectives, _ = objective_draws(problem, seen, z, none, rng)
+    objectives = _beliefs.draws(problem, _beliefs.models(problem, seen, z), none, rng)
     allowed = np.ones((count, DRAWS), dtype=bool)
     for column in seen.constraints.T:
         allowed &= paths(fit(z, column, None), none, DRAWS, rng).values[:count] <= 0

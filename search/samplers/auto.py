@@ -6,28 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from . import _moves
+from . import _beliefs, _moves
+from ._beliefs import DRAWS
 from ._features import features
-from ._gp import Paths, fit, paths
+from ._gp import Paths, doubted, fit, paths
 from ._improvement import Improvement, improvement
-from ._parts import Draws, Ordered
-from ._types import Array, History, Problem, feasible, generator, losses, next_start, part_columns, snap
+from ._parts import Draws
+from ._types import Array, History, Problem, feasible, generator, losses, next_start, snap
 from .qmc import sobol
 
-DRAWS, RAYS = 64, 64
+RAYS = 64
 SCREEN_DRAWS = 16
 CLIMBERS, STEPS = 16, 24
 TOO_CLOSE = 1e-5
+LITTLE, DOUBT = 0.01, 3
+"""Every third point doubts the model where the best point promises less than a hundredth of the front's volume."""
 
 
 def auto(problem: Problem, history: History, pending: Array, seed: int, number: int) -> Array:
     """The point that is expected to add most to the front's hypervolume.
 
     1. `starts` (corners, the uniform merge), then a few points of a Sobol sequence.
-    2. A model of each objective and constraint (`_gp`): quadratic trend, smooth residual, known noise. An objective
-       that is the worst of several languages is made of a model of each language (`_parts`).
+    2. A model of each objective and constraint (`_beliefs`, `_gp`): quadratic trend, smooth residual, known noise. An
+       objective that is the worst of several languages is made of a model of each language (`_parts`).
     3. Draws of the front from the models, with points under way drawn along; the expected hypervolume improvement over
        them (`_improvement`), climbed from the best of many points around, between and away from the present front.
+    4. Where that promises little, every third point is asked of the same models with half their lengths (`doubted`).
 
     Failed points teach a constraint of their own; no score is invented for them.
     """
@@ -47,49 +51,29 @@ def auto(problem: Problem, history: History, pending: Array, seed: int, number: 
 def _most_promising(problem: Problem, history: History, pending: Array, seed: int, number: int) -> Array:
     seen, rng = history.only(history.scored), generator(seed, number)
     z, waiting = features(problem, seen.x), features(problem, pending)
-    draws, believed = _objectives(problem, seen, z, waiting, rng)
+    models = _beliefs.models(problem, seen, z)
+    draws = _beliefs.draws(problem, models, waiting, rng)
+    believed = _beliefs.believed(models, draws, z)
     bounds = [fit(z, seen.constraints[:, c], None) for c in range(seen.constraints.shape[1])]
     front = _front(believed, feasible(seen))
     reference, scale = _frame(problem, believed, front)
-    gain = improvement(
-        draws,
-        tuple(paths(model, waiting, DRAWS, rng) for model in bounds),
-        _success(problem, history, rng),
-        reference,
-        scale,
-        RAYS,
-        int(rng.integers(2**31)),
-    )
-    best = _search(problem, gain, z[front], seed, number, rng)
+
+    def searched(draws: tuple[Draws, ...]) -> tuple[Array, float]:
+        limits = tuple(paths(model, waiting, DRAWS, rng) for model in bounds)
+        success = _success(problem, history, rng)
+        gain = improvement(draws, limits, success, reference, scale, RAYS, int(rng.integers(2**31)))
+        best, promised = _search(problem, gain, z[front], seed, number, rng)
+        return best, promised / max(float(gain.reach.mean()), 1e-300)
+
+    best, promised = searched(draws)
+    if number % DOUBT == DOUBT - 1 and promised < LITTLE:
+        doubts = tuple(tuple(map(doubted, parts)) for parts in models)
+        best, _ = searched(_beliefs.draws(problem, doubts, waiting, rng))
     known = np.concatenate([history.x, pending])
     for point in _moves.points(problem, best):
         if np.abs(known - point).max(axis=1).min() > TOO_CLOSE:
             return np.asarray(point)
     return snap(problem, rng.random(problem.dimensions))
-
-
-def _objectives(
-    problem: Problem, seen: History, z: Array, waiting: Array, rng: np.random.Generator
-) -> tuple[tuple[Draws, ...], Array]:
-    """Draws of each loss, and what is believed of it at the scored points: (n, m)."""
-    loss = losses(problem, seen.values)
-    draws: list[Draws] = []
-    believed = np.empty_like(loss)
-    for j, direction in enumerate(problem.directions):
-        columns = part_columns(problem, j)
-        parts, errors = seen.parts[:, columns], seen.part_stderr[:, columns]
-        if parts.shape[1] > 1 and np.isfinite(parts).all():
-            sign = -1.0 if direction == "max" else 1.0
-            fits = [fit(z, sign * parts[:, k], errors[:, k], common=False) for k in range(parts.shape[1])]
-            order = np.array(problem.orders[j])[:: int(sign)]  # the lowest score is the highest loss
-            whole = Ordered(tuple(paths(model, waiting, DRAWS, rng) for model in fits), order)
-            draws.append(whole)
-            believed[:, j] = whole.values[: len(z)].mean(axis=1)
-        else:
-            model = fit(z, loss[:, j], seen.stderr[:, j])
-            draws.append(paths(model, waiting, DRAWS, rng))
-            believed[:, j] = model.centre + model.scale * model.mean(z)
-    return tuple(draws), believed
 
 
 def warm_up(problem: Problem) -> int:
@@ -136,8 +120,8 @@ def _search(
     seed: int,
     number: int,
     rng: np.random.Generator,
-) -> Array:
-    """Points of the greatest improvement found, best first: (k, f)."""
+) -> tuple[Array, float]:
+    """Points of the greatest improvement found, best first: (k, f); and the improvement by the first."""
     pool = np.concatenate(
         [
             features(problem, snap(problem, sobol(problem.dimensions, seed + 1, 256 * (number % 64), 256))),
@@ -151,7 +135,8 @@ def _search(
     order = np.argsort(-fine, kind="stable")
     climbed, height = _climb(problem, gain, pool[_apart(pool, order)])
     found, value = np.concatenate([climbed, pool]), np.concatenate([height, fine])
-    return np.asarray(found[np.argsort(-value, kind="stable")])
+    order = np.argsort(-value, kind="stable")
+    return np.asarray(found[order]), float(value[order[0]])
 
 
 def _apart(pool: Array, order: NDArray[np.intp]) -> list[int]:

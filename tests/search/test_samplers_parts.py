@@ -11,8 +11,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from cluster.local import LocalPool
-from search.samplers import History, Problem, make_sampler
-from search.samplers import auto as module
+from search.samplers import History, Problem, _beliefs, make_sampler
 from search.samplers._gp import fit, paths
 from search.samplers._parts import Ordered
 from search.samplers._types import PARTS, STDERR, Array
@@ -70,7 +69,9 @@ def test_what_is_believed_of_the_worst_is_nearer_the_truth() -> None:
     told = history(x, *measured(x, rng))
     error = []
     for orders in ((LOWEST,), ()):
-        _, believed = module._objectives(Problem(LANGUAGES, ("max",), orders=orders), told, x, NONE, rng)
+        problem = Problem(LANGUAGES, ("max",), orders=orders)
+        models = _beliefs.models(problem, told, x)
+        believed = _beliefs.believed(models, _beliefs.draws(problem, models, NONE, rng), x)
         error.append(np.sqrt(np.mean((believed[:, 0] + rates(x).min(axis=1)) ** 2)))
     assert error[0] < 0.8 * error[1]
 
@@ -81,7 +82,7 @@ def test_parts_that_are_not_known_leave_the_objective_to_itself() -> None:
     told = history(x, *measured(x, rng))
     told.parts[3] = np.nan
     problem = Problem(LANGUAGES, ("max",), orders=(LOWEST,))
-    draws, _ = module._objectives(problem, told, x, NONE, rng)
+    draws = _beliefs.draws(problem, _beliefs.models(problem, told, x), NONE, rng)
     assert not isinstance(draws[0], Ordered)
     assert (auto(problem, told, NONE, 0, 12) == auto(Problem(LANGUAGES, ("max",)), told, NONE, 0, 12)).all()
 
