@@ -16,6 +16,7 @@ purpose (items shared by all points make neighbours agree better than their stan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,7 +61,13 @@ class Model:
 
     def covariance(self, first: Array, second: Array) -> Array:
         """Prior covariance of f: (p, f), (q, f) -> (p, q)."""
-        product, bowl, residual, _ = _parts(first / self.length, second / self.length, 0.5 / self.length)
+        return self._joined(self._parts(first, second))
+
+    def _parts(self, first: Array, second: Array) -> tuple[Array, Array, Array, Array]:
+        return _parts(first / self.length, second / self.length, 0.5 / self.length)
+
+    def _joined(self, parts: tuple[Array, Array, Array, Array]) -> Array:
+        product, bowl, residual, _ = parts
         a, b, q, s = self.amplitudes**2
         return np.asarray(CONSTANT + a * product + b * product**2 + q * bowl + s * residual)
 
@@ -70,11 +77,14 @@ class Model:
         a, b, q, s = self.amplitudes**2
         return np.asarray(CONSTANT + a * norm + (b + q) * norm**2 + s)
 
-    def slope(self, z: Array, others: Array, left: Array) -> Array:
-        """Gradient of sum_q left[p, q] covariance(z[p], others[q]) with respect to z[p]: (p, f)."""
+    def tangent(self, z: Array, others: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """`covariance` (p, q), and from left (p, q) the slope of sum_q left[p, q] covariance[p, q] by z[p] (p, f)."""
+        parts = self._parts(z, others)
+        return self._joined(parts), lambda left: self._slope(z, others, left, parts[0], parts[3])
+
+    def _slope(self, z: Array, others: Array, left: Array, product: Array, slope: Array) -> Array:
         u, w = z / self.length, others / self.length
         shift = 0.5 / self.length
-        product, _, _, slope = _parts(u, w, shift)
         a, b, q, s = self.amplitudes**2
         trend = left * (a + 2 * b * product)
         bend = left * (2 * s * slope)  # d/du of k(r^2) is k' 2 (u - w)
@@ -266,17 +276,22 @@ class Paths:
         found = cross @ self.weights[:, :draws] + deviation[:, None] * self.own[:draws]
         return np.asarray(self.model.centre + self.model.scale * found)
 
-    def gradient(self, z: Array, left: Array) -> Array:
-        """Of sum_s left[p, s] at(z)[p, s] with respect to z[p]: (p, f)."""
-        cross = self.model.covariance(z, self.nodes)
+    def tangent(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """`at(z)` (p, draws), and from left (p, draws) the gradient of sum_s left[p, s] at(z)[p, s] by z[p]: (p, f)."""
+        cross, slope = self.model.tangent(z, self.nodes)
         half = solve_triangular(self.lower, cross.T, lower=True)
         variance = np.maximum(self.model.variance(z) - (half**2).sum(axis=0), 1e-12)
-        by_deviation = (left @ self.own) / (2 * np.sqrt(variance))  # d sqrt(v) = dv / (2 sqrt(v))
-        solved = solve_triangular(self.lower, half, lower=True, trans="T")
-        through = left @ self.weights.T - 2 * by_deviation[:, None] * solved.T
-        found = self.model.slope(z, self.nodes, through)
-        a, b, q, _ = self.model.amplitudes**2
-        v = (z - 0.5) / self.model.length
-        norm = (v**2).sum(axis=1, keepdims=True)
-        found += by_deviation[:, None] * (2 * a + 4 * (b + q) * norm) * v / self.model.length
-        return np.asarray(self.model.scale * found)
+        deviation = np.sqrt(variance)
+        found = cross @ self.weights + deviation[:, None] * self.own
+
+        def gradient(left: Array) -> Array:
+            by_deviation = (left @ self.own) / (2 * deviation)  # d sqrt(v) = dv / (2 sqrt(v))
+            solved = solve_triangular(self.lower, half, lower=True, trans="T")
+            total = slope(left @ self.weights.T - 2 * by_deviation[:, None] * solved.T)
+            a, b, q, _ = self.model.amplitudes**2
+            v = (z - 0.5) / self.model.length
+            norm = (v**2).sum(axis=1, keepdims=True)
+            total += by_deviation[:, None] * (2 * a + 4 * (b + q) * norm) * v / self.model.length
+            return np.asarray(self.model.scale * total)
+
+        return np.asarray(self.model.centre + self.model.scale * found), gradient

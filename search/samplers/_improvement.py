@@ -9,6 +9,7 @@ thousands of candidates. Every draw has rays of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class Improvement:
         return np.concatenate([self._few(z[i : i + step], draws) for i in range(0, len(z), step)])
 
     def _few(self, z: Array, draws: int | None) -> Array:
-        gains = self._gains(z, draws)
+        gains = self._over([path.at(z, draws) for path in self.objectives])
         reach = gains[0][:, :, None] * self.inverse[0, :draws]
         for gain, inverse in zip(gains[1:], self.inverse[1:, :draws], strict=True):
             np.minimum(reach, gain[:, :, None] * inverse, out=reach)
@@ -61,23 +62,24 @@ class Improvement:
         np.maximum(added, 0.0, out=added)
         return np.asarray((added.mean(axis=2) * self._kept(z, draws)).mean(axis=1))
 
-    def _gains(self, z: Array, draws: int | None) -> list[Array]:
+    def _over(self, losses: Sequence[Array]) -> list[Array]:
         """Gain of each objective's draws over the reference: m arrays (p, draws)."""
         return [
-            (reference - path.at(z, draws)) / scale
-            for path, reference, scale in zip(self.objectives, self.reference, self.scale, strict=True)
+            (reference - loss) / scale
+            for loss, reference, scale in zip(losses, self.reference, self.scale, strict=True)
         ]
 
     def _kept(self, z: Array, draws: int | None) -> Array:
         """Softened probability that a draw keeps all constraints: (p, draws)."""
         kept = np.ones((len(z), len(self.reach[:draws])))
         for path, softness in zip(self.constraints, self.softness, strict=True):
-            kept *= _sigmoid(-path.at(z, draws) / softness - INSIDE)
+            kept *= _chance(path.at(z, draws), softness)
         return kept
 
     def gradient(self, z: Array) -> tuple[Array, Array]:
         """Improvement (p,) and its gradient (p, f)."""
-        gains = self._gains(z, None)
+        values, slopes = zip(*(path.tangent(z) for path in self.objectives), strict=True)
+        gains = self._over(values)
         power = len(gains)
         reach = gains[0][:, :, None] * self.inverse[0]
         tight = np.zeros(reach.shape, dtype=np.int8)
@@ -88,16 +90,19 @@ class Improvement:
         np.maximum(reach, 0.0, out=reach)
         lower = _power(reach, power - 1)
         added = np.maximum(lower * reach - self.reach, 0.0)
-        kept = self._kept(z, None)
+        limits = [path.tangent(z) for path in self.constraints]
+        chances = [_chance(value, soft) for (value, _), soft in zip(limits, self.softness, strict=True)]
+        kept = np.ones(gains[0].shape)
+        for chance in chances:
+            kept *= chance
         by_reach = np.where(added > 0, power * lower, 0.0) * kept[:, :, None] / self.reach.size
         total = np.zeros_like(z)
-        for index, path in enumerate(self.objectives):
+        for index, slope in enumerate(slopes):
             share = (np.where(tight == index, by_reach, 0.0) * self.inverse[index]).sum(axis=2)
-            total += path.gradient(z, -share / self.scale[index])
+            total += slope(-share / self.scale[index])
         mean = added.mean(axis=2)
-        for path, softness in zip(self.constraints, self.softness, strict=True):
-            one = _sigmoid(-path.at(z) / softness - INSIDE)
-            total += path.gradient(z, -mean * kept * (1.0 - one) / softness / len(self.reach))
+        for (_, slope), chance, softness in zip(limits, chances, self.softness, strict=True):
+            total += slope(-mean * kept * (1.0 - chance) / softness / len(self.reach))
         return np.asarray((mean * kept).mean(axis=1)), total
 
 
@@ -160,5 +165,6 @@ def _power(base: Array, exponent: int) -> Array:
     return found.copy() if exponent == 1 else found
 
 
-def _sigmoid(value: Array) -> Array:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(value, -50.0, 50.0))))
+def _chance(value: Array, softness: float) -> Array:
+    """That a draw counts as kept: a logistic step just inside the bound."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(-value / softness - INSIDE, -50.0, 50.0))))

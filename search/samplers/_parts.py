@@ -7,6 +7,7 @@ draws are put in order and averaged, draw by draw (composite objectives: Astudil
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,8 +29,8 @@ class Draws(Protocol):
         """At points (p, f): (p, draws)."""
         ...
 
-    def gradient(self, z: Array, left: Array) -> Array:
-        """Of sum_s left[p, s] at(z)[p, s] with respect to z[p]: (p, f)."""
+    def tangent(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """`at(z)` (p, draws), and from left (p, draws) the gradient of sum_s left[p, s] at(z)[p, s] by z[p]: (p, f)."""
         ...
 
 
@@ -54,9 +55,13 @@ class Ordered:
         """At points (p, f): (p, draws)."""
         return np.asarray(np.sort([part.at(z, draws) for part in self.parts], axis=0).T @ self.order).T
 
-    def gradient(self, z: Array, left: Array) -> Array:
-        """Of sum_s left[p, s] at(z)[p, s] with respect to z[p]: (p, f); each part by the place it has in a draw."""
-        place = np.argsort(np.argsort([part.at(z) for part in self.parts], axis=0, kind="stable"), axis=0)
-        shares = self.order[place]
-        slopes = [part.gradient(z, left * share) for part, share in zip(self.parts, shares, strict=True) if share.any()]
-        return np.asarray(np.sum(slopes, axis=0))
+    def tangent(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """`at(z)`, and its gradient: each part's by the place that it has in a draw."""
+        values, gradients = zip(*(part.tangent(z) for part in self.parts), strict=True)
+
+        def gradient(left: Array) -> Array:
+            shares = self.order[np.argsort(np.argsort(values, axis=0, kind="stable"), axis=0)]
+            pairs = zip(gradients, shares, strict=True)
+            return np.asarray(np.sum([slope(left * share) for slope, share in pairs if share.any()], axis=0))
+
+        return np.asarray(np.sort(values, axis=0).T @ self.order).T, gradient
