@@ -25,9 +25,10 @@ import moocore
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 
+from search._study.loop import FIRST_FINAL
 from search._study.proposals import Asked, Observation, proposals
 from search._study.subject import Scored
-from search.racing.finals import EARLY, FIRST, LEAST_GAIN, ROUNDS, deserving, following, places
+from search.racing.finals import EARLY, LEAST_GAIN, ROUNDS, deserving, places
 from search.racing.race import Race, current_front, judge
 from search.results.history import machine
 from search.statistics.aggregates import Aggregate
@@ -115,7 +116,7 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
     space: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in names}
     sampler = proposals(peer, task.problem, space, seed)
     scoring, directions = Scoring(task, bank, race, [], [], [], []), task.problem.directions
-    none, final = np.zeros((0, len(directions))), FIRST
+    none, final = np.zeros((0, len(directions))), FIRST_FINAL
     asked: list[Asked] = []
     wrong = dropped = 0
 
@@ -160,7 +161,7 @@ def search(task: Task, bank: Bank, race: Race, peer: str, seed: int, candidates:
         scoring.scored.append(Scored("", new.values, observation, len(race.stages) == 1))
         if number == final and len(race.stages) > 1:
             promote(0)
-            final = following(final)
+            final *= 2
     for turn in range(1, ROUNDS + 1) if len(race.stages) > 1 else ():
         promote(turn)
     known = scoring.full()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cluster.pool import Outcome, Pool
-from search.racing import finals
+from search.racing.finals import ROUNDS
 from search.statistics import front
 from search.stopping import Rules, Stop, due, stagnated
 from search.store import Point, Store, Totals
@@ -26,6 +26,7 @@ MAX_FAILURES_IN_A_ROW = 10
 FAILURES = "failures"
 _NOTHING = Totals()
 FINAL = "final"
+FIRST_FINAL = 8  # candidates of a search; later finals after twice as many
 SPENT = ("wall_time", "items", "tokens", "cost", FAILURES)  # rules that leave nothing for finals
 UNAVAILABLE = "Unavailable:"  # how `evaluators.judges.errors.Unavailable` arrives from a worker, which sends lines
 
@@ -89,9 +90,9 @@ class Search:
             self._scored[scored.point] = scored
         self._measure()
         held = [event for event in self.store.events(FINAL) if event["search"] == self.subject.name]
-        self._next_final = finals.FIRST
+        self._next_final = FIRST_FINAL
         while held and self._next_final <= max(event["after"] for event in held):
-            self._next_final = finals.following(self._next_final)
+            self._next_final *= 2
         self._rounds = [event["after"] for event in held if event["round"]]
         if self.subject.stages is not None:
             complete = [scored for scored in self._scored.values() if scored.full]
@@ -209,13 +210,13 @@ class Search:
     def final(self, *, last: bool) -> bool:
         """Let candidates that were scored in part go on to all items; False where none is worth it, or none is due.
 
-        Before the end finals come after 8, 12, 16, .. candidates: the sampler then learns more of where the front is,
+        Before the end finals come after 8, 16, 32, .. candidates: the sampler then learns more of where the front is,
         and whoever looks at the run sees one.
         """
         stages = self.subject.stages
         # Rounds are counted for what was scored when they began: a search that is given more candidates has new ones.
         turn = self._rounds.count(self.finished) + 1 if last else 0
-        if stages is None or self._finalists or turn > finals.ROUNDS or (not last and self.finished < self._next_final):
+        if stages is None or self._finalists or turn > ROUNDS or (not last and self.finished < self._next_final):
             return False
         chosen = stages.promote([*self._known, *self._scored.values()], turn)
         if last and not chosen:
@@ -225,7 +226,7 @@ class Search:
         if last:
             self._rounds.append(self.finished)
         while self._next_final <= self.finished:
-            self._next_final = finals.following(self._next_final)
+            self._next_final *= 2
         for name in chosen:
             number = int(reopened[name].params["number"])
             self._finalists.append((Asked(number, self._scored[name].values), reopened[name]))

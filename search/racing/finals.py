@@ -23,10 +23,8 @@ from search.statistics.front import contenders, losses
 FEWEST = 4  # scored points that a model can be made of
 LEAST_GAIN = 0.001
 """Share of the hypervolume that a candidate must be expected to add to be scored on all items."""
-EARLY, FEW = 2.0, 1
+EARLY, FEW = 5.0, 2
 """Before the end of a search a final asks for so many times the gain, and takes so many candidates at most."""
-FIRST, OFTEN = 8, 4
-"""Scored candidates before the first final, and before another one."""
 ROUNDS = 3
 """Of the last final: each asks a model that knows what the one before it has shown."""
 Mask = NDArray[np.bool_]
@@ -84,15 +82,6 @@ def places(deserving: int, turn: int) -> int:
     if not turn:
         return min(FEW, deserving)
     return deserving if turn == ROUNDS else -(-deserving // 2)
-
-
-def following(held: int) -> int:
-    """Scored candidates at which the final after that at `held` is due.
-
-    Often: the sampler then knows early what the front's points are worth, and its model makes fewer of the others
-    worth a final. Beyond 32 candidates ever less often, since each final asks a model of all of them.
-    """
-    return held + max(OFTEN, held // 8)
 
 
 def _hopeful(problem: Problem, seen: History, full: Mask) -> Mask:
