@@ -21,11 +21,13 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import itertools
 import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import moocore
 import numpy as np
@@ -195,9 +197,13 @@ def shown(values: Array) -> NDArray[np.bool_]:
 
 
 def propose_seconds() -> dict[str, float]:
-    """CPU seconds of one question to `auto`: median of three, by scored points, dimensions and objectives."""
+    """CPU seconds of one question to `auto`: median of three, by scored points, dimensions and objectives.
+
+    Every third question is asked twice where little is promised: `in doubt` is the median where all are.
+    """
     found: dict[str, float] = {}
-    for points, dimensions, objectives in ((40, 4, 2), (80, 12, 3), (500, 24, 2), (500, 24, 4)):
+    cases = ((40, 4, 2), (80, 12, 3), (500, 24, 2), (500, 24, 4))
+    for (points, dimensions, objectives), doubt in itertools.product(cases, (False, True)):
         rng = np.random.default_rng(0)
         x, centres = rng.random((points, dimensions)), rng.random((objectives, dimensions))
         values = -((x[:, None] - centres) ** 2).sum(axis=2) + 0.01 * rng.normal(size=(points, objectives))
@@ -207,9 +213,11 @@ def propose_seconds() -> dict[str, float]:
         times = []
         for number in range(3):
             before = time.process_time()
-            auto(problem, history, pending, 0, points + number)
+            with patch("search.samplers.auto.LITTLE", np.inf if doubt else 0.0), patch("search.samplers.auto.DOUBT", 1):
+                auto(problem, history, pending, 0, points + number)
             times.append(time.process_time() - before)
-        found[f"{points} points, {dimensions} dimensions, {objectives} objectives"] = round(statistics.median(times), 3)
+        name = f"{points} points, {dimensions} dimensions, {objectives} objectives{', in doubt' if doubt else ''}"
+        found[name] = round(statistics.median(times), 3)
     return found
 
 
