@@ -137,7 +137,7 @@ def fit(z: Array, values: Array, stderr: Array | None, *, common: bool = True) -
 
 
 def doubted(model: Model) -> Model:
-    """The same scores under half the lengths and half the trend: surer of nothing far from what was scored.
+    """The same scores under half the lengths and half the trend: as sure where they were made, less beyond.
 
     Lengths are learned where points are, and points are where the model sends them: on a front that it has found it can
     be so right, and so sure of what lies beyond, that it never looks there.

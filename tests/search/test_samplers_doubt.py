@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search.samplers import History, Problem
-from search.samplers._gp import doubted, fit
+from search.samplers._gp import Model, doubted, fit
 from search.samplers._types import Array
 from search.samplers.auto import auto
 
@@ -48,7 +48,7 @@ def test_a_doubted_model_agrees_where_it_was_told_and_is_less_sure_elsewhere() -
         assert _deviation(doubt, np.full(3, share)) > 1.4 * _deviation(model, np.full(3, share))
 
 
-def _deviation(model, point: Array) -> float:  # type: ignore[no-untyped-def]
+def _deviation(model: Model, point: Array) -> float:
     cross = model.covariance(point[None], model.z)
     inner = np.linalg.solve(model.covariance(model.z, model.z) + np.diag(model.noise), cross.T)
     return float(np.sqrt(model.variance(point[None])[0] - (cross @ inner)[0, 0]))
