@@ -25,6 +25,7 @@ import moocore
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 
+from search._study.finalists import history_of
 from search._study.loop import FIRST_FINAL
 from search._study.proposals import Asked, Observation, proposals
 from search._study.subject import Scored
@@ -35,7 +36,6 @@ from search.statistics.aggregates import Aggregate
 from search.statistics.front import hypervolume
 from search.statistics.repeats import deserving as deserving_items
 from search.statistics.uncertainty import Quantity, draws, measured
-from search.study import history_of
 
 from ._items import Bank, make_bank
 from ._search_merges import binomial, synthetic

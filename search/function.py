@@ -9,12 +9,14 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._study import asked
 from ._study.caller import CallerPool
 from ._study.lock import held
 from ._study.loop import FAILURES, Search, SearchFailed, drive
+from ._study.partly import callable_with_items, made, staged
 from ._study.points import Study, study_of
 from ._study.subject import Subject
 from .stopping import Stop
@@ -59,8 +61,8 @@ def search(
     Args:
         score: called as `score(params)`, with {name: value} for every name of `space`; returns {name: value} or
             {name: (value, standard error)} with every objective and every name in a constraint, in any units, all
-            finite; more names are kept with the point. Without a standard error a value counts as exact. A second
-            parameter `items` (default None: all) belongs to the signature, for scores that can be had on a part.
+            finite; more names are kept with the point. Without a standard error a value counts as exact. With stages in
+            the budget it is called as `score(params, items=range(...))`, and scores those items alone.
         space: name -> (low, high), (low, high, "log") with low > 0, both ends included, or a list of choices.
         objectives: name -> "max" or "min".
         constraints: "NAME <= NUMBER" or "NAME >= NUMBER", over any names that `score` returns. Points that break one
@@ -70,6 +72,9 @@ def search(
             of scoring alone), `stagnation` ({"candidates": 40, "gain": 0.001}: no gain of hypervolume above that
             share over so many points). `candidate_time` (default "4h") is the limit of one call: then an exception is
             raised inside it; what does not end by that, compiled code say, is left behind in its thread.
+            `stages` ([100, 500]) scores every point on the first 100 of 500 items, with standard errors, and on all
+            500 only those that a model of all scores expects to add to the front (`search.racing.finals`). The items
+            should stand in an order of which every beginning is like the whole. A point without its final is PRUNED.
         sampler: one of `mergefront methods`, or "package.module:function".
         seed: with the same seed, and a score that depends on its parameters alone, the same sequence of points.
         storage: a file, or a database URL (`postgresql://USER@HOST/DB?schema=NAME`), that holds this one study; what
@@ -85,6 +90,7 @@ def search(
         DatabaseLost: the database did not come back; what it confirmed is kept.
     """
     question = asked.question(space, objectives, constraints, budget, sampler, seed)
+    callable_with_items(score, question.stages)
     store = Store(asked.place(storage), owner=uuid.uuid4().hex)
     try:
         with held(store):
@@ -105,12 +111,13 @@ def _run(score: Score, question: Question, store: Store) -> Study:
         directions=tuple(question.objectives.values()),
         reference=None,
         candidate=question.candidate,
-        scores=lambda outcome: question.scores(outcome.value),
+        scores=lambda outcome: question.scores(*outcome.value),
         keep=lambda point, outcome: None,
         observation=question.observation,
+        stages=staged(question) if question.stages else None,
     )
     search = Search(subject, question.proposals(), store)
-    pool = CallerPool(score, question.candidate_time)
+    pool = CallerPool(partial(made, score), question.candidate_time)
     store.start_clock()
     try:
         stop = drive(search, pool, question.rules, in_flight=lambda: 1, timeout_s=question.candidate_time)

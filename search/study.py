@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,15 +21,14 @@ from mergers._spec import Merge
 
 from ._recipe.constraints import Constraint
 from ._space.stored import to_json
+from ._study.finalists import promoter
 from ._study.loop import Search, SearchFailed, drive
 from ._study.proposals import Observation, Values, proposals
-from ._study.subject import Advance, Candidate, Scored, Staged, Subject
-from .racing import finals
+from ._study.subject import Advance, Candidate, Staged, Subject
 from .racing.race import Race
 from .racing.staging import Stages
 from .run import items, journal
-from .samplers import History, Problem
-from .samplers._optuna import to_unit
+from .samplers import Problem
 from .scoring.objective import Answer, Grader, Job
 from .space import Space
 from .statistics import aggregates
@@ -270,28 +269,4 @@ def _stages(plan: SearchPlan, problem: Problem, space: Mapping[str, BaseDistribu
     told = [observation_of(plan, dict(scores)) for _, scores in plan.unmerged]
     rivals = np.array([one.values for one in told if one.feasible]).reshape(-1, len(plan.objectives))
 
-    def promote(scored: Sequence[Scored], turn: int) -> tuple[str, ...]:
-        history, full = history_of(scored, space)
-        least = finals.LEAST_GAIN if turn else finals.EARLY * finals.LEAST_GAIN
-        chosen = finals.deserving(problem, history, full, rivals, least, plan.seed)
-        return tuple(scored[index].point for index in chosen[: finals.places(len(chosen), turn)])
-
-    return Staged(stages.first, stages.rest, advance, stages.enter, promote)
-
-
-def history_of(
-    scored: Sequence[Scored], space: Mapping[str, BaseDistribution]
-) -> tuple[History, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Scored points as arrays, and which of them were scored in full."""
-    told = [one.observation for one in scored]
-    parts = np.array([np.ravel(observation.parts) for observation in told]).reshape(len(told), -1)
-    history = History(
-        np.array([[to_unit(one.values[name], d) for name, d in space.items()] for one in scored]),
-        np.array([observation.values for observation in told]),
-        np.array([observation.stderr for observation in told]),
-        np.array([list(observation.constraints.values()) for observation in told]).reshape(len(told), -1),
-        np.arange(len(told)),
-        parts[:, ::2],
-        parts[:, 1::2],
-    )
-    return history, np.array([one.full for one in scored])
+    return Staged(stages.first, stages.rest, advance, stages.enter, promoter(problem, space, rivals, plan.seed))

@@ -20,11 +20,14 @@ from search.stopping import RuleError, Rules
 from search.store import Scores, Store
 
 from .database import MEMORY
+from .partly import Call
 from .proposals import Observation, Proposals, Values, proposals
 from .subject import Candidate
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna.distributions import BaseDistribution
+
+    from search.samplers import Problem as Searched
 
 CANDIDATE_TIME_S = 4 * 3600.0
 CONSTRAINT = 'write it as "NAME <= 0.3" or "NAME >= 0.3"'
@@ -52,6 +55,7 @@ class Question:
         candidate_time: limit of one call, seconds.
         sampler: by name.
         seed: of the sampler.
+        stages: items of the first stage, and all items; empty: every point is scored in one call.
     """
 
     space: Mapping[str, Box | tuple[Any, ...]]
@@ -61,11 +65,12 @@ class Question:
     candidate_time: float
     sampler: str
     seed: int
+    stages: tuple[int, ...] = ()
 
     def candidate(self, values: Values) -> Candidate:
         """What is scored for a sampler's values."""
         key = hashlib.sha256(json.dumps(list(values.items())).encode()).hexdigest()[:24]
-        return Candidate(key, "", {}, self.params(values), kind="point")
+        return Candidate(key, "", {}, Call(self.params(values)), kind="point")
 
     def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """A sampler's values as the caller's parameters: choices in place of their numbers, fixed ones added."""
@@ -77,25 +82,33 @@ class Question:
                 found[name] = dimension[values.get(name, 0)]
         return found
 
-    def proposals(self) -> Proposals:
-        """The sampler, over the dimensions that hold more than one value."""
-        import optuna
+    def free(self) -> dict[str, BaseDistribution]:
+        """The dimensions that hold more than one value."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-        from search.samplers import Problem as Searched
-        from search.samplers._optuna import levels_of
-
-        free: dict[str, optuna.distributions.BaseDistribution] = {}
+        found: dict[str, BaseDistribution] = {}
         for name, dimension in self.space.items():
             if isinstance(dimension, tuple):
                 if len(dimension) > 1:
-                    free[name] = optuna.distributions.CategoricalDistribution(range(len(dimension)))
+                    found[name] = CategoricalDistribution(range(len(dimension)))
             elif dimension.low < dimension.high:
-                free[name] = optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-        searched = Searched(len(free), tuple(self.objectives.values()), levels=levels_of(free))
-        return proposals(self.sampler, searched, free, self.seed)
+                found[name] = FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+        return found
 
-    def scores(self, result: Any) -> Scores:
-        """What a call returned, as scores.
+    def problem(self, free: Mapping[str, BaseDistribution]) -> Searched:
+        """What a sampler is asked about, over `free` dimensions."""
+        from search.samplers import Problem as Searched
+        from search.samplers._optuna import levels_of
+
+        return Searched(len(free), tuple(self.objectives.values()), levels=levels_of(free))
+
+    def proposals(self) -> Proposals:
+        """The sampler, over the dimensions that hold more than one value."""
+        free = self.free()
+        return proposals(self.sampler, self.problem(free), free, self.seed)
+
+    def scores(self, result: Any, items: int = 1) -> Scores:
+        """What a call returned, as scores over so many items.
 
         Raises:
             ValueError: not what it must return; one line.
@@ -108,7 +121,7 @@ class Question:
             near = nearest(missing[0], [str(name) for name in result if name not in wanted])
             hint = f"; did it mean {near!r}?" if near else ""
             raise ValueError(f"score returned no {', '.join(map(repr, missing))}{hint}")
-        return {(str(name), ""): Score(*_value(str(name), value), 1) for name, value in result.items()}
+        return {(str(name), ""): Score(*_value(str(name), value), items) for name, value in result.items()}
 
     def violations(self, scores: Scores) -> dict[str, float]:
         """Constraint -> how far the scores are on its wrong side; <= 0 keeps it."""
@@ -134,6 +147,7 @@ class Question:
             "constraints": [str(constraint) for constraint in self.constraints],
             "sampler": self.sampler,
             "seed": self.seed,
+            **({"stages": list(self.stages)} if self.stages else {}),
         }
 
 
@@ -144,7 +158,7 @@ def question(space: Any, objectives: Any, constraints: Any, budget: Any, sampler
         UserError: with every problem found.
     """
     problems: list[Problem] = []
-    rules, candidate_time = _budget(budget, problems)
+    rules, candidate_time, stages = _budget(budget, problems)
     found = Question(
         _space(space, problems),
         _objectives(objectives, problems),
@@ -153,6 +167,7 @@ def question(space: Any, objectives: Any, constraints: Any, budget: Any, sampler
         candidate_time,
         sampler,
         seed,
+        stages,
     )
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         problems.append(_problem("seed", "must be a whole number from 0 to 4294967295", seed))
@@ -197,8 +212,10 @@ def same_question(store: Store, question: Question) -> None:
         store.put("question", new)
         return
     changed: list[str] = []
-    for key in new:
-        if isinstance(new[key], dict):
+    for key in dict.fromkeys([*old, *new]):
+        if key not in old or key not in new:
+            changed.append(key)
+        elif isinstance(new[key], dict):
             names = dict.fromkeys([*old[key], *new[key]])
             changed += [f"{key}.{name}" for name in names if old[key].get(name) != new[key].get(name)]
             if old[key] == new[key] and list(old[key]) != list(new[key]):
@@ -293,19 +310,29 @@ def _constraints(given: Any, problems: list[Problem]) -> tuple[Constraint, ...]:
     return tuple(found)
 
 
-def _budget(budget: Any, problems: list[Problem]) -> tuple[Rules, float]:
+def _budget(budget: Any, problems: list[Problem]) -> tuple[Rules, float, tuple[int, ...]]:
     limit, rest = CANDIDATE_TIME_S, budget
+    stages: tuple[int, ...] = ()
     try:
         if isinstance(budget, Mapping):
-            rest = {name: value for name, value in budget.items() if name != "candidate_time"}
+            rest = {name: value for name, value in budget.items() if name not in ("candidate_time", "stages")}
             limit = stopping.duration(budget.get("candidate_time", CANDIDATE_TIME_S), "candidate_time")
+            stages = _stages(budget["stages"]) if "stages" in budget else ()
             for name in ("items", "tokens"):
                 if name in rest:
                     rule = f"a function does not say how many {name} it used"
                     raise RuleError(name, rule, "state `cost` or `wall_time`")
-        return stopping.rules_of(rest), limit
+        return stopping.rules_of(rest), limit, stages
     except RuleError as error:
         key = f"budget.{error.key}" if error.key else "budget"
         value = () if error.value is None else (error.value,)
         problems.append(_problem(key, error.rule, *value, remedy=error.remedy))
-        return Rules(candidates=1), limit
+        return Rules(candidates=1), limit, ()
+
+
+def _stages(given: Any) -> tuple[int, ...]:
+    whole = isinstance(given, list | tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in given)
+    if not whole or len(given) != 2 or not 0 < given[0] < given[1]:
+        remedy = 'write "stages": [100, 500]: the first 100 of 500 items, then all'
+        raise RuleError("stages", "must be two whole numbers above 0 that rise", remedy, given)
+    return tuple(given)

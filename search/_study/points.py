@@ -37,10 +37,11 @@ class StudyPoint:
         params: what `score` was called with.
         values: what it returned, by name, in its units; {} where it failed.
         stderr: standard errors of `values`, 0 where none was given.
-        state: "COMPLETE" or "FAILED".
+        state: "COMPLETE", "FAILED", or "PRUNED": scored on a part of the items, and not worth the rest.
         violations: constraint -> how far the point is on its wrong side, in the value's unit; <= 0 keeps it.
         reason: why it failed, one line.
-        seconds: that the call took.
+        seconds: that its calls took.
+        items: how many the values are over; None where the search was told of no items.
     """
 
     id: int
@@ -51,10 +52,11 @@ class StudyPoint:
     violations: Mapping[str, float]
     reason: str | None
     seconds: float
+    items: int | None = None
 
     @property
     def feasible(self) -> bool:
-        """Whether it was scored and keeps all constraints."""
+        """Whether it was scored, on all items, and keeps all constraints."""
         return self.state == "COMPLETE" and all(distance <= 0 for distance in self.violations.values())
 
 
@@ -85,9 +87,12 @@ class Study:
 
     @property
     def least_infeasible(self) -> StudyPoint | None:
-        """Where no point is feasible, the scored one that breaks the constraints least (`_study.least`); else None."""
-        scored = [point for point in self.points if point.state == "COMPLETE"]
-        if not scored or any(point.feasible for point in scored):
+        """Where no point is feasible, the scored one that breaks the constraints least (`_study.least`); else None.
+
+        One that was scored on all items comes before those that were scored on a part.
+        """
+        scored = self._complete or [point for point in self.points if point.state == "PRUNED"]
+        if not scored or any(max(point.violations.values(), default=0.0) <= 0 for point in scored):
             return None
         return scored[least_infeasible([point.violations for point in scored])]
 
@@ -112,7 +117,7 @@ class Study:
         """
         from .interval import hypervolume_interval
 
-        scored = [point for point in self.points if point.state == "COMPLETE"]
+        scored = self._complete
         if reference is None and scored:
             reference = front.reference_point(self._values(scored), self._directions).tolist()
         if reference is not None and len(reference) != len(self.objectives):
@@ -130,9 +135,11 @@ class Study:
     def warnings(self) -> tuple[str, ...]:
         """What the caller should know before trusting the front; one line each."""
         lines = []
-        scored = [point for point in self.points if point.state == "COMPLETE"]
+        scored = self._complete
         if self.rule == FAILURES:
             lines.append(self.stopped)
+        elif not scored and any(point.state == "PRUNED" for point in self.points):
+            lines.append("no point was scored on all items: the front is empty")
         elif self.points and not scored:
             lines.append(f"no point was scored; the last one failed: {self.points[-1].reason}")
         for name in constant([point.values for point in scored], self.objectives):
@@ -160,8 +167,15 @@ class Study:
             for point in rows
         ]
         failed = sum(point.state == "FAILED" for point in self.points)
-        tail = f"{len(rows)} of {len(self.points)} points on the front, {failed} failed; ended by: {self.stopped}"
+        part = sum(point.state == "PRUNED" for point in self.points)
+        partly = f"{part} scored on a part of the items, " if part else ""
+        many = f"{len(rows)} of {len(self.points)} points on the front, {partly}{failed} failed"
+        tail = f"{many}; ended by: {self.stopped}"
         return "\n".join([columns([header, *cells]), tail, *self.warnings()])
+
+    @property
+    def _complete(self) -> list[StudyPoint]:
+        return [point for point in self.points if point.state == "COMPLETE"]
 
     @property
     def _directions(self) -> tuple[str, ...]:
@@ -189,6 +203,7 @@ def study_of(question: Question, store: Store, name: str, stop: Stop) -> Study:
                 violations=question.violations(found) if found else {},
                 reason=row.reason,
                 seconds=row.seconds or 0.0,
+                items=next((score.n for score in found.values()), None) if question.stages else None,
             )
         )
     constraints = tuple(map(str, question.constraints))
