@@ -204,6 +204,22 @@ def test_other_stages_are_another_question(tmp_path: Path, other: dict[str, Any]
         search(budget=other, storage=tmp_path / "s.db")
 
 
+@pytest.mark.parametrize("sampler", ["auto", "tpe"])
+def test_choices_logs_and_fixed_parameters_come_to_finals(sampler: str) -> None:
+    score, better = solved(), {"plain": 0.0, "odd": 0.2}
+
+    def mixed(params: Mapping[str, Any], items: range | None = None) -> dict[str, Any]:
+        share = math.log(params["rate"]) / math.log(100)
+        return score({"share": share, "b": 0.5 + better[params["kind"]], "c": params["c"]}, items)
+
+    space = {"rate": (1.0, 100.0, "log"), "kind": list(better), "c": (0.5, 0.5)}
+    study = mergefront.search(
+        mixed, space, objectives={"general": "max", "safety": "max"}, budget=BUDGET, sampler=sampler
+    )
+    assert {point.state for point in study.points} == {"PRUNED", "COMPLETE"}
+    assert {point.params["kind"] for point in study.front} == {"plain"}
+
+
 def test_optuna_sees_what_was_scored_in_part(tmp_path: Path) -> None:
     study = search(storage=tmp_path / "s.db")
     url, (name,) = export(tmp_path / "s.db")
