@@ -13,10 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._study import asked
+from ._study.call import callable_with_items, made
 from ._study.caller import CallerPool
 from ._study.lock import held
 from ._study.loop import FAILURES, Search, SearchFailed, drive
-from ._study.partly import callable_with_items, made, staged
+from ._study.partly import staged
 from ._study.points import Study, study_of
 from ._study.subject import Subject
 from .stopping import Stop

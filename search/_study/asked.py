@@ -19,8 +19,8 @@ from search.errors import Problem, UserError, nearest, shown
 from search.stopping import RuleError, Rules
 from search.store import Scores, Store
 
+from .call import Call
 from .database import MEMORY
-from .partly import Call
 from .proposals import Observation, Proposals, Values, proposals
 from .subject import Candidate
 

@@ -136,12 +136,15 @@ class Study:
         """What the caller should know before trusting the front; one line each."""
         lines = []
         scored = self._complete
+        partly = [point for point in self.points if point.state == "PRUNED"]
         if self.rule == FAILURES:
             lines.append(self.stopped)
-        elif not scored and any(point.state == "PRUNED" for point in self.points):
+        elif partly and not scored:
             lines.append("no point was scored on all items: the front is empty")
         elif self.points and not scored:
             lines.append(f"no point was scored; the last one failed: {self.points[-1].reason}")
+        if partly and not any(point.stderr[name] for point in partly for name in self.objectives):
+            lines.append("scores of a part of the items came without standard errors, and counted as exact")
         for name in constant([point.values for point in scored], self.objectives):
             lines.append(f"{name} is {scored[0].values[name]:.4g} for all {len(scored)} points: it decides nothing")
         least = self.least_infeasible

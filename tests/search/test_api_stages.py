@@ -140,11 +140,33 @@ def test_what_fails_in_its_final_has_failed() -> None:
     assert all(point.params["share"] <= 0.5 for point in study.front)
 
 
-def test_a_part_without_a_standard_error_is_refused_point_by_point() -> None:
-    line = "no objective has a standard error on 80 of 400 items; return \\(value, standard error\\)"
-    with pytest.warns(UserWarning, match=f"failed in a row; the last: {line}"):
-        study = search(lambda params, items=None: rates(params))
+def test_a_final_of_failures_alone_chooses_nobody() -> None:
+    def broken(params: Mapping[str, Any], items: range | None = None) -> dict[str, Any]:
+        raise RuntimeError("no model")
+
+    with pytest.warns(UserWarning, match="10 candidates of study failed in a row; the last: RuntimeError: no model"):
+        study = search(broken)
     assert len(study.points) == 10
+
+
+def test_a_part_without_standard_errors_counts_as_exact_and_is_said() -> None:
+    with pytest.warns(UserWarning, match="^scores of a part of the items came without standard errors, and counted"):
+        study = search(lambda params, items=None: rates(params))
+    assert study.front
+    assert Counter(point.state for point in study.points)["PRUNED"] > 0
+
+
+def test_models_that_answer_nothing_are_no_failures() -> None:
+    """All items wrong: every value and every standard error is 0."""
+    score = solved()
+
+    def mute(params: Mapping[str, Any], items: range | None = None) -> dict[str, Any]:
+        broken = params["b"] > 0.2
+        return dict.fromkeys(rates(params), (0.0, 0.0)) if broken else score(params, items)
+
+    study = search(mute)
+    assert not [point for point in study.points if point.state == "FAILED"]
+    assert all(point.params["b"] <= 0.2 for point in study.front)
 
 
 def test_an_exact_objective_beside_a_noisy_one_is_no_trouble() -> None:
