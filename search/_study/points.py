@@ -140,7 +140,7 @@ class Study:
         if self.rule == FAILURES:
             lines.append(self.stopped)
         elif partly and not scored:
-            lines.append("no point was scored on all items: the front is empty")
+            lines.append(f"no point was scored on all items, the front is empty; ended by: {self.stopped}")
         elif self.points and not scored:
             lines.append(f"no point was scored; the last one failed: {self.points[-1].reason}")
         if partly and not any(point.stderr[name] for point in partly for name in self.objectives):
